@@ -1,0 +1,30 @@
+"""What a GPU says about itself: the facts that choose a hardware model and its bounds."""
+
+import msgspec
+
+
+class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Static facts of one GPU, as the chip and driver report them; None where they do not.
+
+    ``index`` is the position in the run's GPU list and in every reading of it.
+    """
+
+    index: int
+    uuid: str | None = None
+    name: str | None = None
+    pci_bus_id: str | None = None
+    pci_device_id: int | None = None
+    sm_count: int | None = None
+    memory_bus_bits: int | None = None
+    memory_total_bytes: int | None = None
+    sm_clock_max_mhz: float | None = None
+    mem_clock_max_mhz: float | None = None
+    compute_capability: tuple[int, int] | None = None
+    power_limit_gpu_w: float | None = None
+    power_limit_module_w: float | None = None
+    vboost_level: int | None = None
+    mig_enabled: bool | None = None
+    driver_version: str | None = None
+    cuda_driver_version: str | None = None
+    model_hint: str | None = None
+    """A hardware model's id where the source knows it for certain (the simulator)."""

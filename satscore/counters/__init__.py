@@ -1,0 +1,1 @@
+"""Counter sources: each turns what a driver or simulator says into Readings, and nothing more."""

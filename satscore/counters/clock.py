@@ -1,0 +1,69 @@
+"""The run's clocks: real, scaled for simulated runs, and manual for tests.
+
+One axis for everything: nanoseconds of CLOCK_MONOTONIC (or a scaled copy of it). Wall time exists
+once, in the run's metadata.
+"""
+
+import threading
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A monotonic time axis on which one can wait."""
+
+    def now_ns(self) -> int:
+        """Return the present time in ns on the run's axis."""
+        ...
+
+    def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
+        """Wait until the deadline or until ``stop`` is set; return whether it was set."""
+        ...
+
+
+class MonotonicClock:
+    """CLOCK_MONOTONIC itself."""
+
+    def now_ns(self) -> int:
+        """Return CLOCK_MONOTONIC in ns."""
+        return time.monotonic_ns()
+
+    def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
+        """Wait in real time."""
+        return stop.wait(max(0, deadline_ns - time.monotonic_ns()) / 1e9)
+
+
+class ScaledClock:
+    """A clock that runs ``speed`` times faster than real time; for simulated runs only.
+
+    Args:
+        speed: Simulated seconds per real second, > 0.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+        self._origin_ns = time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        """Return the scaled time in ns; equals CLOCK_MONOTONIC at construction."""
+        return self._origin_ns + round((time.monotonic_ns() - self._origin_ns) * self.speed)
+
+    def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
+        """Wait until the scaled deadline."""
+        return stop.wait(max(0, deadline_ns - self.now_ns()) / self.speed / 1e9)
+
+
+class ManualClock:
+    """A clock that moves only when somebody waits: a simulated hour takes as long as its arithmetic."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._now_ns = start_ns
+
+    def now_ns(self) -> int:
+        """Return the present time in ns."""
+        return self._now_ns
+
+    def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
+        """Jump to the deadline."""
+        self._now_ns = max(self._now_ns, deadline_ns)
+        return stop.is_set()

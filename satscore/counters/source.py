@@ -1,0 +1,42 @@
+"""The contract of a counter source. Sources differ only in how they make Readings."""
+
+from typing import Literal, Protocol
+
+from satscore.core.fields import Reading
+from satscore.core.gpu import GpuInfo
+from satscore.counters.clock import Clock
+
+SourceKind = Literal["measured", "simulated", "replay"]
+
+
+class Source(Protocol):
+    """A source of readings for the GPUs of one process. One owner thread; nothing here is thread-safe.
+
+    Constructing or opening a source may raise CounterError (with the remedy); after that no method
+    raises: what cannot be read is unknown in the reading, with its reason.
+    """
+
+    name: str
+    """``gpm``, ``nvml``, ``sim``, ...: shown in every output."""
+    kind: SourceKind
+    has_pipe_counters: bool
+    """Whether pipe counters (tensor, DRAM, ...) can be read: without them there is no score."""
+    gpus: tuple[GpuInfo, ...]
+    clock: Clock
+    """The axis of the readings' times."""
+
+    def read(self) -> list[Reading]:
+        """Return one reading per GPU for the time since the last call.
+
+        The first call only takes the base line and returns an empty list. Calls must be at least
+        105 ms apart (NVML refreshes its samples every 100 ms).
+        """
+        ...
+
+    def notes(self) -> list[str]:
+        """Return, once each, what could not be read so far and what to do about it."""
+        ...
+
+    def close(self) -> None:
+        """Release driver objects; never raises."""
+        ...

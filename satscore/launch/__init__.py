@@ -1,0 +1,1 @@
+"""Being a parent properly: spawn, signals, exit status. Standard library only."""

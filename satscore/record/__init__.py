@@ -1,0 +1,1 @@
+"""The run directory: Arrow stream of readings, run.json, atomic files, recovery."""

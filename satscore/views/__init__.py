@@ -1,0 +1,1 @@
+"""Views: each a function of the Summary; none computes a number."""
