@@ -1,0 +1,126 @@
+"""From a hardware model and the GPU's state to the bounds that a score divides by.
+
+Two kinds of bound, never mixed in one number (scoring.md section 4): the *datasheet* peak of each
+resource, and the *attainable* fraction of it, measured on this SKU at a power cap.
+"""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from satscore.core.gpu import GpuInfo
+from satscore.core.hwmodel import Attainable, HardwareModel
+from satscore.core.units import BITS_PER_BYTE, DDR_TRANSFERS_PER_CLOCK, HZ_PER_MHZ
+
+SM_PIPES = ("tensor", "fp64", "fp32", "fp16")
+RESOURCES = (*SM_PIPES, "dram")
+PROFILES: dict[str, tuple[str, ...]] = {
+    "train": ("tensor", "dram"),
+    "hpc": RESOURCES,
+    "tensor": ("tensor",),
+}
+"""Resources that may saturate (scoring.md section 3). Pipes share hardware: maximised, never summed."""
+
+CAP_TOLERANCE_FRAC = 0.02
+"""A cap within 2 % of an entry's is the same cap: boards report 699.9 W for 700 W."""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of one GPU in its present state.
+
+    Dicts are keyed by resource (RESOURCES). ``attainable_frac`` and ``attainable_active_frac`` are
+    1 where unknown, which keeps every number valid, only wider (design.md, "Sources").
+    """
+
+    model_id: str
+    rated_clock_mhz: dict[str, float]
+    counter_gain: dict[str, float]
+    dram_clock_bytes_s_per_mhz: float
+    """Bytes/s that the memory interface can move per MHz of memory clock."""
+    dram_peak_bytes_s: float
+    attainable_frac: dict[str, float]
+    attainable_active_frac: dict[str, float]
+    link_peak_bytes_s: dict[str, float]
+    sm_clock_max_mhz: float
+    tensor_clock_cap_mhz: float | None = None
+    ceilings: tuple[Attainable, ...] = ()
+    """The entries of the hardware model behind ``attainable_frac``."""
+    ceilings_at_other_cap: bool = False
+    """An entry was measured at another power cap or vBoost level: the grade is at most C."""
+
+
+def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bounds:
+    """Return the bounds of a GPU: peaks of its model, ceilings for the caps in force.
+
+    Args:
+        model: The hardware model that matches the GPU.
+        gpu: Its limits and vBoost level.
+        dtype: The tensor data type that the user states; chooses the tensor ceiling.
+    """
+    caps = {"gpu": gpu.power_limit_gpu_w, "module": gpu.power_limit_module_w}
+    stated = tuple(e for e in model.attainable_if_stated if e.dtype == dtype)
+    entries_by_dtype = tuple(e for e in model.attainable if not stated or e.resource != "tensor") + stated
+    chosen = {r: _ceiling(entries_by_dtype, r, caps, gpu.vboost_level) for r in ("tensor", "dram")}
+    entries = {r: found for r, found in chosen.items() if found is not None}
+    return Bounds(
+        model_id=model.id,
+        rated_clock_mhz={pipe: model.rated_clock_mhz[pipe] for pipe in SM_PIPES},
+        counter_gain={resource: model.counter_gain.get(resource, 1.0) for resource in RESOURCES},
+        dram_clock_bytes_s_per_mhz=model.memory_bus_bits / BITS_PER_BYTE * DDR_TRANSFERS_PER_CLOCK * HZ_PER_MHZ,
+        dram_peak_bytes_s=model.dram_peak_bytes_s,
+        attainable_frac={r: entries[r].attainable_frac if r in entries else 1.0 for r in RESOURCES},
+        attainable_active_frac={
+            r: (entries[r].attainable_active_frac or 1.0) if r in entries else 1.0 for r in RESOURCES
+        },
+        link_peak_bytes_s=dict(model.link_peak_bytes_s),
+        sm_clock_max_mhz=gpu.sm_clock_max_mhz or model.sm_clock_max_mhz,
+        tensor_clock_cap_mhz=model.tensor_clock_cap_mhz,
+        ceilings=tuple(entries.values()),
+        ceilings_at_other_cap=any(not _same_state(e, caps, gpu.vboost_level) for e in entries.values()),
+    )
+
+
+def unmodelled(gpu: GpuInfo) -> Bounds:
+    """Return bounds that are all unknown (NaN): achieved rates can be given, a score cannot."""
+    unknown = dict.fromkeys(RESOURCES, math.nan)
+    bus_bits = gpu.memory_bus_bits if gpu.memory_bus_bits is not None else math.nan
+    return Bounds(
+        model_id="",
+        rated_clock_mhz=unknown,
+        counter_gain=dict.fromkeys(RESOURCES, 1.0),
+        dram_clock_bytes_s_per_mhz=bus_bits / BITS_PER_BYTE * DDR_TRANSFERS_PER_CLOCK * HZ_PER_MHZ,
+        dram_peak_bytes_s=math.nan,
+        attainable_frac=dict.fromkeys(RESOURCES, 1.0),
+        attainable_active_frac=dict.fromkeys(RESOURCES, 1.0),
+        link_peak_bytes_s={},
+        sm_clock_max_mhz=gpu.sm_clock_max_mhz or math.nan,
+    )
+
+
+def _ceiling(
+    entries: tuple[Attainable, ...], resource: str, caps: Mapping[str, float | None], vboost: int | None
+) -> Attainable | None:
+    """Return the entry whose cap is nearest to a cap in force; None if no entry may be used.
+
+    The ceiling of another vBoost level is never used (scoring.md section 8); an unknown level is
+    not another one.
+    """
+    usable = [
+        e
+        for e in entries
+        if e.resource == resource
+        and caps.get(e.cap_scope) is not None
+        and (vboost is None or e.vboost_level is None or e.vboost_level == vboost)
+    ]
+    return min(usable, key=lambda e: _cap_distance(e, caps), default=None)
+
+
+def _cap_distance(entry: Attainable, caps: Mapping[str, float | None]) -> float:
+    cap_w = caps.get(entry.cap_scope)
+    return abs(cap_w / entry.cap_w - 1.0) if cap_w is not None else float("inf")
+
+
+def _same_state(entry: Attainable, caps: Mapping[str, float | None], vboost: int | None) -> bool:
+    same_cap = _cap_distance(entry, caps) <= CAP_TOLERANCE_FRAC
+    return same_cap and (entry.vboost_level is None or vboost is None or entry.vboost_level == vboost)

@@ -1,0 +1,125 @@
+"""What the rules judge: points and shares of a run, derived from its sums.
+
+A fact that cannot be known is None; a rule that needs it is 'not judged', which is said.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from satscore.core.bounds import PROFILES
+from satscore.core.intervals import LINK_DIRECTIONS
+from satscore.core.losses import PARTS
+from satscore.core.sums import Sums, merge_all
+from satscore.core.units import PPM, points
+
+SINGLE_CTA_COMM_SMS = 16
+"""SMs that a communication kernel is taken to occupy (scoring.md section 6.2)."""
+H100_SMS = 132
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about a scope (a GPU, a rank's GPUs, a job); ``_points`` are points of the score.
+
+    ``loss_points`` has every part of the loss tree; together with ``score_points`` they add up to
+    100 over complete windows.
+    """
+
+    score_points: float | None
+    score_hpc_points: float | None
+    score_by: dict[str, float]
+    loss_points: dict[str, float]
+    gamma: float | None
+    """Burstiness of the engine-active share over read intervals: 0 even, 1 on/off."""
+    engine: float | None
+    sm: float | None
+    occupancy: float | None
+    active: dict[str, float | None]
+    saturation: dict[str, float | None]
+    links: dict[str, float | None]
+    """Mean share of the link's peak per direction."""
+    best_link: float | None
+    clock_ratio_max: float | None
+    sm_clock_mhz: float | None
+    throttle_power: float | None
+    power_high: dict[str, float | None]
+    """Share of time with power at 96.5 % or more of the limit, per scope."""
+    power_frac: dict[str, float | None]
+    power_limit_w: dict[str, float | None]
+    period_known_s: float
+
+
+def facts_of(per_gpu: Sequence[Sums], profile: str) -> Facts:
+    """Return the facts of a scope from the sums of its GPUs."""
+    sums = merge_all(per_gpu)
+    complete = sums.total(f"complete_us:{profile}")
+    links = {way: sums.mean(f"link_{way}") for way in LINK_DIRECTIONS}
+    known_links = [share for share in links.values() if share is not None]
+    return Facts(
+        score_points=profile_points(sums, profile),
+        score_hpc_points=profile_points(sums, "hpc"),
+        score_by={r: _points_of(sums, f"by:{r}", complete) for r in PROFILES[profile]},
+        loss_points={part: _points_of(sums, f"loss:{part}", complete) for part in PARTS},
+        gamma=burstiness(per_gpu),
+        engine=sums.mean("engine"),
+        sm=sums.mean("sm"),
+        occupancy=sums.mean("occupancy"),
+        active={r: sums.mean(f"x_{r}") for r in PROFILES["hpc"]},
+        saturation={r: sums.mean(f"u_{r}") for r in PROFILES["hpc"]},
+        links=links,
+        best_link=max(known_links, default=None),
+        clock_ratio_max=sums.mean("clock_ratio_max"),
+        sm_clock_mhz=sums.mean("sm_clock_mhz"),
+        throttle_power=sums.mean("throttle_power"),
+        power_high={s: _share(sums, f"power_high_us:{s}", f"known_us:power_frac_{s}") for s in ("gpu", "module")},
+        power_frac={s: sums.mean(f"power_frac_{s}") for s in ("gpu", "module")},
+        power_limit_w={s: sums.mean(f"power_limit_{s}_w") for s in ("gpu", "module")},
+        period_known_s=sums.seconds("known_us:engine"),
+    )
+
+
+def profile_points(sums: Sums, profile: str) -> float | None:
+    """Return the mean of a profile's window values over complete windows, in points."""
+    complete = sums.total(f"complete_us:{profile}")
+    return _points_of(sums, f"sat:{profile}", complete) if complete else None
+
+
+def _points_of(sums: Sums, name: str, time_us: int) -> float:
+    return points(sums.total(name) / PPM / time_us) if time_us else 0.0
+
+
+def _share(sums: Sums, part: str, whole: str) -> float | None:
+    return sums.total(part) / sums.total(whole) if sums.total(whole) else None
+
+
+def burstiness(per_gpu: Sequence[Sums]) -> float | None:
+    """Return gamma = Var(g) / (mean g (1 - mean g)) over read intervals, pooled within GPUs.
+
+    0 for gaps shorter than an interval, 1 for on/off (scoring.md section 12). Differences *between*
+    GPUs are not burstiness, so variances are taken per GPU and then weighted by time.
+    """
+    variance = chance = 0.0
+    for sums in per_gpu:
+        mean, squared = sums.mean("engine"), sums.mean("engine_squared")
+        if mean is None or squared is None:
+            continue
+        weight = sums.total("known_us:engine")
+        variance += weight * max(0.0, squared - mean * mean)
+        chance += weight * mean * (1.0 - mean)
+    return min(1.0, variance / chance) if chance > 0 else None
+
+
+def comm_share_estimate(engine: float, sm: float) -> float:
+    """Return the largest share of active time that could be communication, 0..1.
+
+    e = (1 - s/g) / (1 - s_c) with s_c = 16/132 (scoring.md section 6.2).
+    """
+    if engine <= 0:
+        return 0.0
+    estimate = (1.0 - sm / engine) / (1.0 - SINGLE_CTA_COMM_SMS / H100_SMS)
+    return min(1.0, max(0.0, estimate))
+
+
+def tensor_flops_s(saturation_frac: float, peak_flops_s: float) -> float:
+    """Return FLOP/s of a tensor fraction for one dtype's dense peak; the dtype must be stated."""
+    return saturation_frac * peak_flops_s

@@ -1,0 +1,154 @@
+"""Per read interval: the products and conditions that must be formed before any averaging.
+
+A resource fraction is a product (active share x clock); the product of means is not the mean of the
+product. So products, the comm-like test and the long-idle test are evaluated on each interval, and
+only their results are averaged (scoring.md sections 5.1, 6.1, 6.2).
+"""
+
+import numpy as np
+
+from satscore.core.bounds import RESOURCES, SM_PIPES, Bounds
+from satscore.core.fields import LINK_FIELDS
+from satscore.core.readings import BoolArray, FloatArray, ReadingTable
+from satscore.core.units import MIB, NS_PER_S
+
+ACTIVE_FIELD = {
+    "tensor": "tensor_active_frac",
+    "fp64": "fp64_active_frac",
+    "fp32": "fp32_active_frac",
+    "fp16": "fp16_active_frac",
+    "dram": "dram_active_frac",
+}
+THROTTLE_REASONS = ("power", "thermal", "hw", "board", "sync_boost", "app_clocks")
+LONG_IDLE_ENGINE_FRAC = 0.05
+LINK_BUSY_FRAC = 0.05
+LINK_DIRECTIONS = tuple(f"{link}_{way}" for link in LINK_FIELDS for way in ("tx", "rx"))
+
+QUANTITIES: tuple[str, ...] = (
+    *(f"u_{r}" for r in RESOURCES),  # fraction of the datasheet peak
+    *(f"x_{r}" for r in RESOURCES),  # active share
+    "engine",  # g
+    "engine_squared",  # g^2, for gamma
+    "sm",  # s
+    "sm_compute",  # s outside comm-like intervals: level V2
+    "sm_at_rated_clock",  # s f / f_ref, the cap of an unknown SM pipe
+    "occupancy",
+    "clock_ratio_rated",  # f / f_ref of the tensor pipe
+    "clock_ratio_max",  # f / NVML's maximum
+    "sm_clock_mhz",
+    "mem_clock_mhz",
+    "idle_long",
+    "comm",
+    "wait",
+    "comm_or_wait",  # comm-like, and no link counter that could tell which
+    *(f"throttle_{reason}" for reason in THROTTLE_REASONS),
+    *(f"link_{way}" for way in LINK_DIRECTIONS),
+    "power_gpu_w",
+    "power_module_w",
+    "power_frac_gpu",
+    "power_frac_module",
+    "power_limit_gpu_w",
+    "power_limit_module_w",
+    "temp_gpu_c",
+    "memory_used_mib",
+    "gpu_util",
+)
+Q = {name: i for i, name in enumerate(QUANTITIES)}
+
+
+def quantities(table: ReadingTable, bounds: Bounds) -> FloatArray:
+    """Return what is averaged over windows: shape (n, len(QUANTITIES)), NaN where unknown.
+
+    Args:
+        table: n readings of GPUs that share these bounds.
+        bounds: The bounds of those GPUs.
+    """
+    out = np.full((len(table), len(QUANTITIES)), np.nan)
+    _fill_resources(out, table, bounds)
+    _fill_activity(out, table, bounds)
+    _fill_links(out, table, bounds)
+    _fill_communication(out, table, bounds)
+    _fill_power(out, table)
+    for reason in THROTTLE_REASONS:
+        out[:, Q[f"throttle_{reason}"]] = table.column(f"throttle_{reason}_frac")
+    out[:, Q["temp_gpu_c"]] = table.column("temp_gpu_c")
+    out[:, Q["memory_used_mib"]] = table.column("memory_used_bytes") / MIB
+    out[:, Q["gpu_util"]] = table.column("gpu_util_frac")
+    return out
+
+
+def _fill_resources(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
+    clock = table.column("sm_clock_mhz")
+    for pipe in SM_PIPES:
+        active = table.column(ACTIVE_FIELD[pipe])
+        cap = bounds.tensor_clock_cap_mhz if pipe == "tensor" else None
+        pipe_clock = clock if cap is None else np.minimum(clock, cap)
+        out[:, Q[f"x_{pipe}"]] = active
+        out[:, Q[f"u_{pipe}"]] = active * pipe_clock / (bounds.counter_gain[pipe] * bounds.rated_clock_mhz[pipe])
+    dram = table.column(ACTIVE_FIELD["dram"])
+    clock_bytes_s = table.column("mem_clock_mhz") * bounds.dram_clock_bytes_s_per_mhz
+    out[:, Q["x_dram"]] = dram
+    out[:, Q["u_dram"]] = dram * clock_bytes_s / (bounds.counter_gain["dram"] * bounds.dram_peak_bytes_s)
+
+
+def _fill_activity(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
+    engine, sm = table.column("engine_active_frac"), table.column("sm_active_frac")
+    clock = table.column("sm_clock_mhz")
+    ratio = clock / bounds.rated_clock_mhz["tensor"]
+    out[:, Q["engine"]] = engine
+    out[:, Q["engine_squared"]] = engine * engine
+    out[:, Q["sm"]] = sm
+    out[:, Q["sm_at_rated_clock"]] = sm * ratio
+    out[:, Q["occupancy"]] = table.column("sm_occupancy_frac")
+    out[:, Q["clock_ratio_rated"]] = ratio
+    out[:, Q["clock_ratio_max"]] = clock / bounds.sm_clock_max_mhz
+    out[:, Q["sm_clock_mhz"]] = clock
+    out[:, Q["mem_clock_mhz"]] = table.column("mem_clock_mhz")
+    long_idle = np.where(engine < LONG_IDLE_ENGINE_FRAC, 1.0 - engine, 0.0)
+    out[:, Q["idle_long"]] = np.where(np.isnan(engine), np.nan, long_idle)
+
+
+def _fill_links(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
+    for link, fields in LINK_FIELDS.items():
+        peak = bounds.link_peak_bytes_s.get(link)
+        if peak is None:
+            continue
+        for way, field in zip(("tx", "rx"), fields, strict=True):
+            out[:, Q[f"link_{link}_{way}"]] = table.column(field) / peak
+
+
+def comm_like(table: ReadingTable) -> BoolArray:
+    """Return which intervals only move or await data: shape (n,) (scoring.md section 6.1).
+
+    Its few resident SMs wait or copy, they do not compute. All five counters must be known.
+    """
+    g, s = table.column("engine_active_frac"), table.column("sm_active_frac")
+    quiet_pipes = (table.column("tensor_active_frac") < 0.05) & (table.column("fp32_active_frac") < 0.05)
+    few_sms = (s >= 0.02) & (s <= 0.35)
+    result: BoolArray = (g >= 0.8) & few_sms & quiet_pipes & (table.column("dram_active_frac") < 0.25)
+    return result
+
+
+def _fill_communication(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
+    """Split comm-like time by whether any link moved data; undecided where a link was not readable."""
+    engine, sm = out[:, Q["engine"]], out[:, Q["sm"]]
+    like = comm_like(table)
+    ways = [Q[f"link_{link}_{way}"] for link in bounds.link_peak_bytes_s for way in ("tx", "rx")]
+    links = out[:, ways]
+    moving = (links >= LINK_BUSY_FRAC).any(axis=1)
+    readable = ~np.isnan(links).any(axis=1) & bool(ways)
+    out[:, Q["sm_compute"]] = np.where(like, 0.0, sm)
+    for name, mine in (("comm", moving), ("wait", ~moving & readable), ("comm_or_wait", ~moving & ~readable)):
+        out[:, Q[name]] = np.where(np.isnan(engine), np.nan, np.where(like & mine, engine, 0.0))
+
+
+def _fill_power(out: FloatArray, table: ReadingTable) -> None:
+    """Power of each scope: from the energy counter where there is one (exact), else the readings."""
+    dt_s = (table.end_ns - table.start_ns) / NS_PER_S
+    for scope in ("gpu", "module"):
+        from_energy = table.column(f"energy_{scope}_j") / dt_s
+        power = np.where(np.isnan(from_energy), table.column(f"power_{scope}_w"), from_energy)
+        limit = table.column(f"power_limit_{scope}_w")
+        out[:, Q[f"power_{scope}_w"]] = power
+        out[:, Q[f"power_limit_{scope}_w"]] = limit
+        out[:, Q[f"power_frac_{scope}"]] = power / np.where(limit > 0, limit, np.nan)

@@ -1,0 +1,39 @@
+"""Hide what looks like a secret before a command line reaches a file."""
+
+import re
+from collections.abc import Sequence
+
+HIDDEN = "***"
+SECRET_NAME = re.compile(
+    r"(pass(word|wd|phrase)?|secret|token|api[-_]?key|access[-_]?key|auth|credential|bearer|private[-_]?key)s?$",
+    re.IGNORECASE,
+)
+SECRET_VALUE = re.compile(
+    r"(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}"
+    r"|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]{10,})"
+)
+URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)(?=@)")
+
+
+def redact(command: Sequence[str]) -> list[str]:
+    """Return a command with values that look like secrets replaced by ``***``.
+
+    Covers ``--token X``, ``--token=X``, ``API_KEY=X``, passwords in URLs, and the well-known shapes of
+    access tokens anywhere in an argument. What is hidden is only the copy in our files; the command
+    itself runs unchanged.
+    """
+    out, hide_next = [], False
+    for argument in command:
+        if hide_next and not argument.startswith("--"):
+            out.append(HIDDEN)
+            hide_next = False
+            continue
+        name, equals, _ = argument.partition("=")
+        secret_name = SECRET_NAME.search(name.lstrip("-")) is not None
+        if equals and secret_name:
+            out.append(f"{name}={HIDDEN}")
+        else:
+            shown = SECRET_VALUE.sub(HIDDEN, argument)
+            out.append(URL_PASSWORD.sub(rf"\1:{HIDDEN}", shown))
+        hide_next = not equals and secret_name and argument.startswith("-")
+    return out

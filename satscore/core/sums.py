@@ -1,0 +1,171 @@
+"""The mergeable state: integer sums of one GPU, whatever the length of the run.
+
+Time is in us, fractions in parts per million, other quantities in thousandths, products of those:
+all Python integers, so merging is exactly associative and commutative and never overflows
+(scoring.md section 9). Scores of disjoint scopes add: S(A+B) = (N_A+N_B) / (D_A+D_B).
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+import numpy as np
+
+from satscore.core.bounds import PROFILES, Bounds
+from satscore.core.fields import FIELDS, Quality
+from satscore.core.intervals import QUANTITIES, Q
+from satscore.core.losses import PARTS, LossTree, loss_tree
+from satscore.core.readings import FloatArray, IntArray, ReadingTable
+from satscore.core.score import WindowScores, known_mean, score_windows
+from satscore.core.units import NS_PER_US, PPM, US_PER_S
+from satscore.core.windows import WindowTable
+
+MILLI = 1_000
+FRACTIONS = frozenset(name for name in QUANTITIES if not name.endswith(("_mhz", "_w", "_c", "_mib")))
+MAXIMA = ("temp_gpu_c", "memory_used_mib", "power_gpu_w", "power_module_w")
+POWER_HIGH_FRAC = 0.965
+"""Power at this share of its limit counts as at the cap (scoring.md section 8)."""
+
+
+class Sums(msgspec.Struct, kw_only=True):
+    """Sums over one GPU or over any union of GPUs and times.
+
+    Attributes:
+        totals: name -> integer; see ``add_windows`` for the names and their units.
+        maxima: quantity -> largest window mean, thousandths of its unit.
+        quality_us: "field:quality" -> us in which the field had that quality; unknown ones only.
+        read_us: us covered by readings.
+    """
+
+    totals: dict[str, int] = msgspec.field(default_factory=dict)
+    maxima: dict[str, int] = msgspec.field(default_factory=dict)
+    quality_us: dict[str, int] = msgspec.field(default_factory=dict)
+    read_us: int = 0
+
+    def merge(self, other: "Sums") -> "Sums":
+        """Return the sums of both; neither is changed."""
+        return Sums(
+            totals=_merged(self.totals, other.totals, lambda a, b: a + b),
+            maxima=_merged(self.maxima, other.maxima, max),
+            quality_us=_merged(self.quality_us, other.quality_us, lambda a, b: a + b),
+            read_us=self.read_us + other.read_us,
+        )
+
+    def total(self, name: str) -> int:
+        """Return a total; 0 if nothing was added under that name."""
+        return self.totals.get(name, 0)
+
+    def mean(self, quantity: str) -> float | None:
+        """Return the time mean of a quantity over the time in which it is known, in its own unit."""
+        time_us = self.total(f"known_us:{quantity}")
+        if time_us == 0:
+            return None
+        scale = PPM if quantity in FRACTIONS else MILLI
+        return self.total(f"sum:{quantity}") / time_us / scale
+
+    def seconds(self, name: str) -> float:
+        """Return a total of time in s."""
+        return self.total(name) / US_PER_S
+
+
+def _merged(a: dict[str, int], b: dict[str, int], combine: Callable[[int, int], int]) -> dict[str, int]:
+    return {k: combine(a[k], b[k]) if k in a and k in b else a.get(k, b.get(k, 0)) for k in sorted(a.keys() | b.keys())}
+
+
+def merge_all(many: Iterable[Sums]) -> Sums:
+    """Return the sums of all; the order does not matter to the bit."""
+    out = Sums()
+    for one in many:
+        out = out.merge(one)
+    return out
+
+
+def add_readings(sums: Sums, table: ReadingTable) -> None:
+    """Add for how long each field was unknown and why."""
+    length_us = (table.end_ns - table.start_ns) // NS_PER_US
+    sums.read_us += int(length_us.sum())
+    for quality in Quality:
+        if quality is Quality.OK:
+            continue
+        by_field = ((table.quality == quality) * length_us[:, None]).sum(axis=0)
+        for column in np.flatnonzero(by_field):
+            key = f"{FIELDS[column].name}:{int(quality)}"
+            sums.quality_us[key] = sums.quality_us.get(key, 0) + int(by_field[column])
+
+
+def add_windows(sums: Sums, windows: WindowTable, bounds: Bounds, profile: str) -> None:
+    """Score windows and add them.
+
+    Names of totals, x a profile, r a resource, p a part of the loss tree, q a quantity:
+    ``time_us``, ``windows``; ``complete_us:x`` and in ppm us ``sat:x``, ``sat_hi:x``, ``lo:x``,
+    ``hi:x`` (the last two over incomplete windows only); for the run's profile ``attainable``,
+    ``by:r``, ``loss:p``, ``loss_attainable:p``, ``level:k``, and in us ``exceeds_bound_us``,
+    ``exceeds_ceiling_us``; ``sum:q`` (ppm us or thousandths us) with ``known_us:q``; and in us
+    ``power_high_us:scope``, ``throttle_power_us``.
+    """
+    if len(windows) == 0:
+        return
+    length_us = windows.length_ns // NS_PER_US
+    _add(sums, "windows", int((length_us > 0).sum()))
+    _add(sums, "time_us", int(length_us.sum()))
+    for each in PROFILES:
+        scores = score_windows(windows, bounds, each)
+        _add_profile(sums, scores, length_us, each)
+        if each == profile:
+            _add_headline(sums, scores, windows, length_us, profile)
+    _add_quantities(sums, windows, length_us)
+
+
+def _add(sums: Sums, name: str, amount: int) -> None:
+    sums.totals[name] = sums.totals.get(name, 0) + amount
+
+
+def _dot(frac: FloatArray, length_us: IntArray, scale: int = PPM) -> int:
+    """Return the integer sum of value x time; NaN counts as 0 (its time is not in the denominator)."""
+    return int((np.rint(np.nan_to_num(frac) * scale).astype(np.int64) * length_us).sum())
+
+
+def _add_profile(sums: Sums, scores: WindowScores, length_us: IntArray, profile: str) -> None:
+    missing_us = np.where(scores.complete, 0, length_us)
+    _add(sums, f"complete_us:{profile}", int(length_us[scores.complete].sum()))
+    _add(sums, f"sat:{profile}", _dot(scores.sat, length_us))
+    _add(sums, f"sat_hi:{profile}", _dot(scores.sat_hi, length_us))
+    _add(sums, f"lo:{profile}", _dot(scores.lo, missing_us))
+    _add(sums, f"hi:{profile}", _dot(scores.hi, missing_us))
+
+
+def _add_headline(sums: Sums, scores: WindowScores, windows: WindowTable, length_us: IntArray, profile: str) -> None:
+    _add(sums, "attainable", _dot(scores.attainable, length_us))
+    for i, resource in enumerate(PROFILES[profile]):
+        mine = scores.complete & (scores.limiting == i)
+        _add(sums, f"by:{resource}", _dot(np.where(mine, scores.sat, 0.0), length_us))
+    _add(sums, "exceeds_bound_us", int(length_us[scores.exceeds_bound].sum()))
+    _add(sums, "exceeds_ceiling_us", int(length_us[scores.exceeds_ceiling].sum()))
+    tree = loss_tree(windows, scores)
+    _add_tree(sums, "loss", tree, length_us)
+    for k in range(5):
+        _add(sums, f"level:{k}", int((tree.levels[:, k] * length_us).sum()))
+    _add_tree(sums, "loss_attainable", loss_tree(windows, scores, attainable=True), length_us)
+
+
+def _add_tree(sums: Sums, prefix: str, tree: LossTree, length_us: IntArray) -> None:
+    for part in PARTS:
+        _add(sums, f"{prefix}:{part}", int((tree.parts[part] * length_us).sum()))
+
+
+def _add_quantities(sums: Sums, windows: WindowTable, length_us: IntArray) -> None:
+    for name in QUANTITIES:
+        column = Q[name]
+        known_us = np.rint(windows.known_frac[:, column] * length_us).astype(np.int64)
+        if not known_us.any():
+            continue
+        _add(sums, f"known_us:{name}", int(known_us.sum()))
+        scale = PPM if name in FRACTIONS else MILLI
+        _add(sums, f"sum:{name}", _dot(windows.mean[:, column], known_us, scale))
+    for scope in ("gpu", "module"):
+        high = np.nan_to_num(known_mean(windows, f"power_frac_{scope}")) >= POWER_HIGH_FRAC
+        _add(sums, f"power_high_us:{scope}", int(length_us[high].sum()))
+    for name in MAXIMA:
+        values = windows.mean[:, Q[name]]
+        if not np.isnan(values).all():
+            peak = round(float(np.nanmax(values)) * MILLI)
+            sums.maxima[name] = max(peak, sums.maxima.get(name, peak))

@@ -1,0 +1,1 @@
+"""A simulated GPU: physically consistent counters whose truth is known. Standard library only."""

@@ -1,0 +1,144 @@
+"""The simulated source: readings of GPUs that do not exist, with a truth that is known.
+
+For trying, teaching and testing satscore without a GPU. Everything that it feeds is marked
+SIMULATED. Given the times of the reads, the readings are always the same.
+"""
+
+from dataclasses import dataclass
+
+from satscore.core.fields import Reading
+from satscore.core.gpu import GpuInfo
+from satscore.counters.clock import Clock, MonotonicClock, ScaledClock
+from satscore.counters.sim.power import CLOCK_MAX_MHZ
+from satscore.counters.sim.ranks import SimRank, build_ranks, slow_rank
+from satscore.counters.sim.readings import ReadingMaker, Truth, is_locked, truth
+from satscore.counters.sim.scenarios import SCENARIOS, Scenario
+from satscore.counters.sim.spec import SimSpec, parse_spec
+from satscore.counters.source import SourceKind
+
+__all__ = ["SCENARIOS", "Placement", "SimulatedSource", "Truth", "open_simulated"]
+
+_SM_COUNT = 132
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which part of a simulated job lives in this process, where it is not the whole job.
+
+    ``origin_ns`` is the job's time 0 on the clock's axis, the same in every process; None: now.
+    """
+
+    rank: int
+    world: int
+    origin_ns: int | None = None
+
+
+class SimulatedSource:
+    """Simulated GPUs behind the contract of a counter source.
+
+    Args:
+        spec: What to simulate.
+        clock: Axis of the readings' times.
+        placement: This process's rank; None: the whole scenario runs in this process.
+    """
+
+    def __init__(self, spec: SimSpec, clock: Clock, placement: Placement | None = None) -> None:
+        scenario = spec.scenario
+        self.name = "sim"
+        self.kind: SourceKind = "simulated"
+        self.has_pipe_counters = True
+        self.clock = clock
+        self._spec = spec
+        self._world = scenario.world if placement is None else placement.world
+        ranks = _ranks_here(spec, placement)
+        self._ranks: list[SimRank] = build_ranks(scenario, seed=spec.seed, world=self._world, ranks=ranks)
+        self.gpus = tuple(_gpu_info(i, rank, scenario) for i, rank in enumerate(ranks))
+        self._makers = [
+            ReadingMaker(i, scenario, locked=is_locked(scenario.limits(slow=self._is_slow(rank)).ceiling_mhz))
+            for i, rank in enumerate(ranks)
+        ]
+        origin_ns = None if placement is None else placement.origin_ns
+        self._origin_ns = clock.now_ns() if origin_ns is None else origin_ns
+        self._last_ns: int | None = None
+        self._last = [rank.totals(0.0) for rank in self._ranks]
+
+    def read(self) -> list[Reading]:
+        """Return one reading per GPU since the last call; empty for the first (the base line)."""
+        start_ns, end_ns = self._last_ns, max(self.clock.now_ns(), self._origin_ns)
+        if start_ns is not None and end_ns <= start_ns:
+            return []
+        self._last_ns = end_ns
+        at_s = (end_ns - self._origin_ns) / 1e9
+        before, self._last = self._last, [rank.totals(at_s) for rank in self._ranks]
+        if start_ns is None:
+            return []
+        return [
+            maker.reading(start_ns, end_ns, a, b) for maker, a, b in zip(self._makers, before, self._last, strict=True)
+        ]
+
+    def notes(self) -> list[str]:
+        """Return what is simulated, so that nobody takes it for a measurement."""
+        scenario = self._spec.scenario
+        what = f"{len(self.gpus)} x {scenario.board.name}, scenario {scenario.name!r}: {scenario.summary}"
+        return [f"SIMULATED: no GPU is read. {what}. The power and clock model is illustrative."]
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+    def truth(self, gpu: int = 0) -> Truth:
+        """Return what really happened on a GPU from time 0 to the last read (for tests).
+
+        Args:
+            gpu: Index of the GPU in this source.
+        """
+        return truth(self._spec.scenario.board, self._last[gpu])
+
+    def _is_slow(self, rank: int) -> bool:
+        has_slow = self._spec.scenario.slow_ceiling_mhz is not None
+        return has_slow and rank == slow_rank(self._spec.seed, self._world)
+
+
+def _ranks_here(spec: SimSpec, placement: Placement | None) -> list[int]:
+    """Return the job's ranks that this process simulates; replicas count on, so that UUIDs differ."""
+    if spec.scenario.slow_ceiling_mhz is not None:
+        return list(range(spec.scenario.world)) if placement is None else [placement.rank]
+    gpus = spec.gpus or 1
+    first = 0 if placement is None else placement.rank * gpus
+    return list(range(first, first + gpus))
+
+
+def _gpu_info(index: int, rank: int, scenario: Scenario) -> GpuInfo:
+    board = scenario.board
+    return GpuInfo(
+        index=index,
+        uuid=f"{board.uuid_stem}-{rank}",
+        name=board.name,
+        sm_count=_SM_COUNT,
+        memory_bus_bits=board.memory_bus_bits,
+        memory_total_bytes=board.memory_total_bytes,
+        sm_clock_max_mhz=CLOCK_MAX_MHZ,
+        mem_clock_max_mhz=board.mem_clock_mhz,
+        compute_capability=(9, 0),
+        power_limit_gpu_w=scenario.power_limit_gpu_w,
+        power_limit_module_w=board.power_limit_module_w,
+        vboost_level=0,
+        mig_enabled=False,
+        model_hint=board.model_hint,
+    )
+
+
+def open_simulated(spec: str, clock: Clock | None = None, *, placement: Placement | None = None) -> SimulatedSource:
+    """Open the simulator; time 0 of the simulation is now, unless the placement says otherwise.
+
+    Args:
+        spec: ``sim``, ``sim:SCENARIO`` or ``sim:SCENARIO,seed=N,speed=X,gpus=N``.
+        clock: Axis of the readings' times; None: CLOCK_MONOTONIC, ``speed`` times as fast.
+        placement: This process's rank, if the job's ranks are simulated in several processes.
+
+    Raises:
+        CounterError: The spec names an unknown scenario, option or value.
+    """
+    parsed = parse_spec(spec)
+    if clock is None:
+        clock = MonotonicClock() if parsed.speed == 1.0 else ScaledClock(parsed.speed)
+    return SimulatedSource(parsed, clock, placement)

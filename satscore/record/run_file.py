@@ -1,0 +1,117 @@
+"""``run.json``: what ran, under which options, and how it ended. Everything but the counters."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from satscore.core.gpu import GpuInfo
+from satscore.core.summary import Cost, DataKind
+from satscore.errors import RecordError
+from satscore.record.files import write_atomic
+
+RUN_FILE = "run.json"
+FORMAT_VERSION = 1
+
+
+class RunStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Known when the command starts. The command is already redacted."""
+
+    run_id: str
+    label: str | None
+    command: list[str]
+    hostname: str
+    started_utc: str
+    profile: str
+    dtype: str | None
+    period_s: float
+    python_version: str
+    kernel_version: str
+
+
+class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """Known when the command has ended; absent if satscore was killed before."""
+
+    exit_code: int | None
+    exit_signal: str | None
+    duration_s: float
+    late_reads_count: int
+    latest_read_s: float
+    notes: list[str]
+    cost: Cost
+
+
+class RunFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``run.json``."""
+
+    format_version: int
+    satscore_version: str
+    start: RunStart
+    end: RunEnd | None = None
+
+
+class StreamHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What one recording of readings is about; stored in the Arrow schema's metadata.
+
+    ``fields`` is the order of the quality bytes; ``grid_offset_ns`` is wall time minus the axis of
+    the readings' times.
+    """
+
+    format_version: int
+    hostname: str
+    rank: int
+    local_rank: int | None
+    source: str
+    scenario: str | None
+    data_kind: DataKind
+    has_pipe_counters: bool
+    grid_offset_ns: int
+    fields: list[str]
+    gpus: list[GpuInfo]
+
+
+_T = TypeVar("_T", RunFile, StreamHeader)
+
+
+def write_run_file(directory: Path, content: RunFile) -> None:
+    """Write ``run.json``.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    write_atomic(directory / RUN_FILE, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def read_run_file(directory: Path) -> RunFile:
+    """Read ``run.json`` of a run directory.
+
+    Raises:
+        RecordError: It is missing, not JSON, of a newer format, or a key is wrong (named).
+    """
+    path = directory / RUN_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        hint = f"'{directory}' is not a run directory of satscore" if directory.is_dir() else "name a run directory"
+        raise RecordError(f"{path}: {error.strerror}", hint=hint) from error
+    return decode_checked(data, RunFile, str(path))
+
+
+def decode_checked(data: bytes, kind: type[_T], where: str) -> _T:
+    """Decode JSON of ours; a newer format is said before any key is complained about."""
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise RecordError(
+                f"{where}: format_version {version} is newer than this satscore knows ({FORMAT_VERSION})",
+                hint="use a satscore at least as new as the one that recorded the run",
+            )
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise RecordError(f"{where}: {error}", hint="the file was changed or damaged") from error
+    except msgspec.DecodeError as error:
+        raise RecordError(f"{where}: not JSON: {error}", hint="the file was cut off or damaged") from error
+
+
+class _Version(msgspec.Struct):
+    format_version: int

@@ -1,0 +1,208 @@
+"""The recording of readings: an Arrow IPC stream, one row per reading, written batch by batch.
+
+Every whole batch on disk is readable whatever happens afterwards: a batch is made in memory and
+written at once, and a write that fails half-way is cut off again.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import nanoarrow as na
+import numpy as np
+from nanoarrow import ipc
+
+from satscore.core.fields import FIELDS, INDEX, N_FIELDS, Quality
+from satscore.core.readings import ReadingTable
+from satscore.errors import RecordError
+from satscore.record.files import FILE_MODE
+from satscore.record.run_file import StreamHeader, decode_checked
+
+HEADER_KEY = b"satscore"
+QUALITY_NAMES = ", ".join(f"{int(q)}={q.name.lower()}" for q in Quality)
+
+
+def _schema(header: StreamHeader) -> na.Schema:
+    columns = {
+        "gpu": na.Schema(na.uint16(), nullable=False),
+        "start_ns": na.Schema(na.int64(), nullable=False, metadata={"unit": "ns"}),
+        "end_ns": na.Schema(na.int64(), nullable=False, metadata={"unit": "ns"}),
+    }
+    for field in FIELDS:
+        metadata = {"unit": field.unit, "kind": field.kind.value, "meaning": field.meaning}
+        columns[field.name] = na.Schema(na.float32(), nullable=False, metadata=metadata)
+    columns["quality"] = na.Schema(
+        na.fixed_size_binary(N_FIELDS), nullable=False, metadata={"one byte per field": QUALITY_NAMES}
+    )
+    metadata = {HEADER_KEY.decode(): msgspec.json.encode(header).decode()}
+    return na.Schema(na.Type.STRUCT, fields=columns, nullable=False, metadata=metadata)
+
+
+def _batch(table: ReadingTable, schema: na.Schema) -> object:
+    n = len(table)
+    values = table.values.astype(np.float32)
+    children = [
+        na.c_array(table.gpu.astype(np.uint16)),
+        na.c_array(np.ascontiguousarray(table.start_ns)),
+        na.c_array(np.ascontiguousarray(table.end_ns)),
+        *(na.c_array(np.ascontiguousarray(values[:, i])) for i in range(N_FIELDS)),
+        na.c_array_from_buffers(
+            na.fixed_size_binary(N_FIELDS), n, [None, np.ascontiguousarray(table.quality).tobytes()], null_count=0
+        ),
+    ]
+    return na.c_array_from_buffers(schema, length=n, buffers=[None], children=children)
+
+
+class StreamWriter:
+    """Appends readings to a new recording.
+
+    Args:
+        path: File to create; it must not exist.
+        header: What the recording is about.
+
+    Raises:
+        OSError: The file cannot be created.
+    """
+
+    def __init__(self, path: Path, header: StreamHeader) -> None:
+        self.path = path
+        self.bytes_written = 0
+        self._schema = _schema(header)
+        self._buffer = io.BytesIO()
+        self._writer = ipc.StreamWriter.from_writable(self._buffer)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+
+    def append(self, table: ReadingTable) -> None:
+        """Write readings as one batch.
+
+        Raises:
+            OSError: The disk is full or gone; the file then ends with the last whole batch, and
+                nothing more can be appended.
+        """
+        if len(table):
+            self._writer.write_array(_batch(table, self._schema))
+            self._flush()
+
+    def close(self) -> None:
+        """Write the end marker and close the file.
+
+        Raises:
+            OSError: The disk is full or gone; what was written stays readable.
+        """
+        if self._fd < 0:
+            return
+        try:
+            if self.bytes_written:
+                self._writer.close()
+                self._flush()
+        finally:
+            self._close_file()
+
+    def _flush(self) -> None:
+        data = memoryview(self._buffer.getvalue())
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        if self._fd < 0:
+            raise OSError(f"{self.path}: the recording has ended")
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError:
+            os.ftruncate(self._fd, self.bytes_written)
+            self._close_file()
+            raise
+        self.bytes_written += written
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Recording:
+    """A recording opened for reading.
+
+    Args:
+        path: The file.
+
+    Raises:
+        RecordError: It cannot be opened, holds no whole batch, or was not written by satscore.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cut_off = False
+        """Set once ``batches`` has met a part of a batch at the end of the file."""
+        try:
+            self._data = path.read_bytes()
+        except OSError as error:
+            raise RecordError(f"{path}: {error.strerror}") from error
+        self.header = self._header()
+
+    def _stream(self) -> na.ArrayStream:
+        return na.ArrayStream.from_readable(io.BytesIO(self._data))
+
+    def _header(self) -> StreamHeader:
+        if not self._data:
+            raise RecordError(f"{self.path}: empty: the run ended before its first readings were written")
+        try:
+            schema = self._stream().schema
+            metadata = dict((schema.metadata or {}).items())
+            self._names = [field.name for field in schema.fields]
+        except (ValueError, RuntimeError, OSError) as error:
+            raise RecordError(f"{self.path}: not an Arrow stream: {error}") from error
+        if HEADER_KEY not in metadata:
+            raise RecordError(f"{self.path}: an Arrow stream, but not a recording of satscore")
+        return decode_checked(metadata[HEADER_KEY], StreamHeader, f"{self.path} (header)")
+
+    def batches(self) -> Iterator[ReadingTable]:
+        """Yield the readings of every whole batch; a part at the end is left out and ``cut_off`` set."""
+        stream = iter(self._stream())
+        while True:
+            try:
+                array = next(stream)
+            except StopIteration:
+                return
+            except (ValueError, RuntimeError, OSError):
+                self.cut_off = True
+                return
+            yield self._table(na.c_array(array).view())
+
+    def _table(self, batch: object) -> ReadingTable:
+        """Return one batch as a table; columns are found by name, unknown ones are ignored."""
+        columns = {name: batch.child(i) for i, name in enumerate(self._names)}  # type: ignore[attr-defined]
+        n = batch.length  # type: ignore[attr-defined]
+        values = np.full((n, N_FIELDS), np.nan)
+        quality = np.full((n, N_FIELDS), int(Quality.NOT_READ), dtype=np.uint8)
+        stored = np.frombuffer(columns["quality"].buffer(1), dtype=np.uint8).reshape(n, len(self.header.fields))
+        for i, name in enumerate(self.header.fields):
+            if name in INDEX and name in columns:
+                values[:, INDEX[name]] = np.asarray(columns[name].buffer(1))
+                quality[:, INDEX[name]] = stored[:, i]
+        return ReadingTable(
+            gpu=np.asarray(columns["gpu"].buffer(1)).astype(np.int64),
+            start_ns=np.asarray(columns["start_ns"].buffer(1)).astype(np.int64),
+            end_ns=np.asarray(columns["end_ns"].buffer(1)).astype(np.int64),
+            values=values,
+            quality=quality,
+        )
+
+
+def repair(recording: Recording) -> None:
+    """Rewrite a cut-off recording as its valid prefix, so that any Arrow reader opens it.
+
+    Raises:
+        OSError: The directory cannot be written; the recording is left as it was.
+    """
+    whole = recording.path.with_name(f".{recording.path.name}.{os.getpid()}.tmp")
+    whole.unlink(missing_ok=True)
+    writer = StreamWriter(whole, recording.header)
+    try:
+        for table in recording.batches():
+            writer.append(table)
+    finally:
+        writer.close()
+    whole.replace(recording.path)

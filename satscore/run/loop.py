@@ -1,0 +1,95 @@
+"""The telemetry beside the command: one controller thread, one sampling thread, bounded at the end.
+
+Only the standard library is imported here; the rest is imported in the controller thread, while the
+command already runs.
+"""
+
+import os
+import threading
+
+from satscore.launch.request import RunOptions
+from satscore.launch.stderr import say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from satscore.core.summary import Summary
+
+EXIT_WAIT_VARIABLE = "SATSCORE_EXIT_WAIT_S"
+EXIT_WAIT_S = 3.0
+"""Nobody waits for the summary longer than this at the end of the command."""
+
+
+class Telemetry:
+    """Measures in the background; ``finish`` is the only thing the command's end waits for.
+
+    Args:
+        options: What the user asked for.
+        command: The command line, verbatim.
+        started_ns: CLOCK_MONOTONIC at the command's start.
+        render: Makes the text to print from the summary; called in the controller thread.
+    """
+
+    def __init__(
+        self, options: RunOptions, command: "Sequence[str]", started_ns: int, render: "Callable[[Summary], str]"
+    ) -> None:
+        self._options = options
+        self._command = list(command)
+        self._started_ns = started_ns
+        self._render = render
+        self._ended = threading.Event()
+        self._done = threading.Event()
+        self._outcome: tuple[int | None, int | None] = (None, None)
+        self._text = ""
+        self._thread = threading.Thread(target=self._run, name="satscore-telemetry", daemon=True)
+
+    def start(self) -> None:
+        """Start measuring; returns at once."""
+        self._thread.start()
+
+    def finish(self, exit_code: int | None, signal: int | None) -> None:
+        """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s).
+
+        Args:
+            exit_code: The command's exit status, or None if a signal ended it.
+            signal: The signal that ended it, or None.
+        """
+        self._outcome = (exit_code, signal)
+        self._ended.set()
+        if not self._done.wait(_exit_wait_s()):
+            say("satscore: no summary: the driver or the disk did not answer in time; the command is not affected")
+        elif self._text:
+            say(self._text)
+
+    def _run(self) -> None:
+        try:
+            from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
+
+            measurement = Measurement(self._options, self._command, self._started_ns, self._render)
+            measurement.run(self._ended)
+            self._text = measurement.conclude(*self._outcome)
+        except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
+            self._text = f"satscore: no summary: {type(error).__name__}: {error}; the command is not affected"
+            if os.environ.get("SATSCORE_DEBUG"):
+                import traceback  # noqa: PLC0415
+
+                self._text += "\n" + traceback.format_exc()
+        finally:
+            self._done.set()
+
+
+def _exit_wait_s() -> float:
+    try:
+        return max(0.0, float(os.environ.get(EXIT_WAIT_VARIABLE, EXIT_WAIT_S)))
+    except ValueError:
+        return EXIT_WAIT_S
+
+
+def start(
+    options: RunOptions, command: "Sequence[str]", started_ns: int, render: "Callable[[Summary], str]"
+) -> Telemetry:
+    """Start measuring beside a command that has just been started; returns at once."""
+    telemetry = Telemetry(options, command, started_ns, render)
+    telemetry.start()
+    return telemetry

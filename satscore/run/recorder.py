@@ -1,0 +1,106 @@
+"""What a run leaves on disk. Every failure ends the recording, never the run, and is said once."""
+
+import contextlib
+import re
+from pathlib import Path
+
+from satscore.core.readings import ReadingTable
+from satscore.record.files import make_run_directory, write_atomic, write_requested
+from satscore.record.run_file import FORMAT_VERSION, RunEnd, RunFile, RunStart, StreamHeader, write_run_file
+from satscore.record.stream import StreamWriter
+
+SUMMARY_FILE = "summary.json"
+DEFAULT_PARENT = "satscore-runs"
+
+
+def default_directory(started_stamp: str, label: str | None, command: list[str]) -> Path:
+    """Return ``satscore-runs/<time>-<label>``; without a label the command's name.
+
+    Args:
+        started_stamp: Local start time, sortable, fit for a file name.
+        label: The user's name for the run.
+        command: The command line.
+    """
+    name = label or Path(command[0]).name
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run"
+    return Path(DEFAULT_PARENT) / f"{started_stamp}-{slug}"
+
+
+class Recorder:
+    """Writes the run directory.
+
+    Args:
+        wanted: Directory to make; None: nothing is written there.
+        with_readings: Whether readings are recorded.
+        version: satscore's version.
+    """
+
+    def __init__(self, wanted: Path | None, *, with_readings: bool, version: str) -> None:
+        self.directory: Path | None = None
+        self.notes: list[str] = []
+        self._wanted = wanted
+        self._with_readings = with_readings
+        self._version = version
+        self._start: RunStart | None = None
+        self._stream: StreamWriter | None = None
+
+    @property
+    def bytes_written(self) -> int | None:
+        """Size of the recording so far in bytes; None where nothing is recorded."""
+        return self._stream.bytes_written if self._stream else None
+
+    def begin(self, start: RunStart, header: StreamHeader | None) -> None:
+        """Make the directory, ``run.json`` and, where there is a source, an empty recording."""
+        if self._wanted is None:
+            return
+        self._start = start
+        try:
+            directory = make_run_directory(self._wanted)
+            write_run_file(
+                directory, RunFile(format_version=FORMAT_VERSION, satscore_version=self._version, start=start)
+            )
+            self.directory = directory
+            if self._with_readings and header is not None:
+                name = f"readings-{header.hostname}-{header.rank}.arrows"
+                self._stream = StreamWriter(directory / name, header)
+        except OSError as error:
+            self._give_up("nothing is recorded", error, "name a writable directory with --out")
+
+    def append(self, table: ReadingTable) -> None:
+        """Write readings; after the first failure this does nothing."""
+        if self._stream is None or self.notes:
+            return
+        try:
+            self._stream.append(table)
+        except OSError as error:
+            self._give_up("the recording ends early", error, "free space or name another directory with --out")
+
+    def close_stream(self) -> None:
+        """Finish the recording, so that its size is known."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.close()
+        except OSError as error:
+            self._give_up("the recording has no end mark", error, "it can still be read")
+
+    def end(self, end: RunEnd, summary: bytes) -> None:
+        """Write how the run ended, and its summary."""
+        if self.directory is None or self._start is None:
+            return
+        content = RunFile(format_version=FORMAT_VERSION, satscore_version=self._version, start=self._start, end=end)
+        with contextlib.suppress(OSError):  # the disk that failed before: said already, or shown by the missing file
+            write_atomic(self.directory / SUMMARY_FILE, summary)
+            write_run_file(self.directory, content)
+
+    def write_json(self, path: str, summary: bytes) -> str | None:
+        """Write the summary where the user asked; return what went wrong, or None."""
+        try:
+            write_requested(Path(path), summary)
+        except OSError as error:
+            return f"cannot write {path}: {error.strerror}"
+        return None
+
+    def _give_up(self, what: str, error: OSError, remedy: str) -> None:
+        where = error.filename or self._wanted
+        self.notes.append(f"{what}: {where}: {error.strerror or error}; {remedy}")

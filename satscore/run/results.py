@@ -1,0 +1,90 @@
+"""From the state of a run to its summary: the one path of the live view, the exit and ``report``."""
+
+from collections.abc import Sequence
+
+from satscore.core.assemble import RunFacts, assemble
+from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
+from satscore.core.units import NS_PER_S, US_PER_S
+from satscore.record.run_file import RunEnd, RunStart, StreamHeader
+from satscore.run.session import Session
+
+UNFINISHED_NOTE = "satscore was killed before the command ended: this is what had been recorded by then"
+NO_COST = Cost(cpu_s=None, cpu_pct_of_core=None, rss_max_bytes=None, read_mean_s=None, recording_bytes=None)
+
+
+def summarise(
+    start: RunStart,
+    end: RunEnd | None,
+    ranks: Sequence[tuple[StreamHeader, Session]],
+    *,
+    version: str,
+    directory: str | None,
+) -> Summary:
+    """Return the summary of a run.
+
+    Args:
+        start: What ran.
+        end: How it ended; None if satscore was killed before.
+        ranks: Header and closed session of every rank; empty if there was no source.
+        version: satscore's version that measured.
+        directory: The run directory as shown to the user, or None.
+    """
+    sessions = [session for _, session in ranks]
+    notes = [note for session in sessions for note in session.notes()]
+    notes += end.notes if end else [UNFINISHED_NOTE]
+    facts = RunFacts(
+        satscore_version=version,
+        data_kind=_data_kind([header for header, _ in ranks]),
+        run=_run_info(start, end, sessions, directory),
+        source=_source_info(start, end, ranks),
+        profile=start.profile,
+        dtype=start.dtype,
+        has_pipe_counters=any(header.has_pipe_counters for header, _ in ranks),
+        notes=tuple(dict.fromkeys(notes)),
+        cost=end.cost if end else NO_COST,
+    )
+    results = [s.result(rank=h.rank, local_rank=h.local_rank, hostname=h.hostname) for h, s in ranks]
+    return assemble(facts, results)
+
+
+def _data_kind(headers: Sequence[StreamHeader]) -> DataKind:
+    """One simulated rank marks the whole run."""
+    kinds = {header.data_kind for header in headers}
+    if "simulated" in kinds:
+        return "simulated"
+    return "replay" if "replay" in kinds else "measured"
+
+
+def _run_info(start: RunStart, end: RunEnd | None, sessions: Sequence[Session], directory: str | None) -> RunInfo:
+    firsts = [s.first_ns for s in sessions if s.first_ns is not None]
+    lasts = [s.last_ns for s in sessions if s.last_ns is not None]
+    return RunInfo(
+        run_id=start.run_id,
+        label=start.label,
+        command=list(start.command),
+        hostname=start.hostname,
+        started_utc=start.started_utc,
+        duration_s=end.duration_s if end else None,
+        observed_s=(max(lasts) - min(firsts)) / NS_PER_S if firsts and lasts else 0.0,
+        finished=end is not None,
+        exit_code=end.exit_code if end else None,
+        exit_signal=end.exit_signal if end else None,
+        directory=directory,
+    )
+
+
+def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[StreamHeader, Session]]) -> SourceInfo:
+    intervals = sum(session.intervals_count for _, session in ranks)
+    read_us = sum(session.read_us for _, session in ranks)
+    gpus = [gpu for header, _ in ranks for gpu in header.gpus]
+    return SourceInfo(
+        name=ranks[0][0].source if ranks else "none",
+        scenario=ranks[0][0].scenario if ranks else None,
+        period_s=start.period_s,
+        interval_mean_s=read_us / US_PER_S / intervals if intervals else None,
+        reads_count=intervals,
+        late_reads_count=end.late_reads_count if end else 0,
+        latest_read_s=end.latest_read_s if end else 0.0,
+        driver_version=gpus[0].driver_version if gpus else None,
+        cuda_driver_version=gpus[0].cuda_driver_version if gpus else None,
+    )

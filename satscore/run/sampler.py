@@ -1,0 +1,95 @@
+"""The sampling thread: absolute deadlines, honest lateness, and nothing else in the tick."""
+
+import random
+import threading
+from collections import deque
+
+from satscore.core.fields import Reading
+from satscore.core.units import NS_PER_S
+from satscore.counters.source import Source
+
+MIN_GAP_NS = 105_000_000
+"""NVML refreshes its samples every 100 ms; a read closer than this to the last sees nothing new."""
+JITTER_FRAC = 0.1
+"""Deadlines are shifted by up to this share of the period, so that reads do not beat with steps."""
+
+
+class Sampler:
+    """Reads a source at its deadlines in a thread of its own.
+
+    Args:
+        source: Opened; this thread becomes its only user.
+        period_s: Nominal time between reads.
+
+    Whatever the driver does to this thread (a slow call, a hang), nobody waits for it: readings are
+    handed over through a queue, and the counts below may be read at any time.
+    """
+
+    def __init__(self, source: Source, period_s: float) -> None:
+        self.reads_count = 0
+        self.late_reads_count = 0
+        self.latest_read_s = 0.0
+        self.read_time_s = 0.0
+        self.failure: str | None = None
+        self._source = source
+        self._period_ns = round(period_s * NS_PER_S)
+        self._queue: deque[Reading] = deque()
+        self._stop = threading.Event()
+        self._jitter = random.Random(0)  # noqa: S311 - against aliasing, not against guessing
+        self._thread = threading.Thread(target=self._run, name="satscore-sampler", daemon=True)
+
+    def start(self) -> None:
+        """Take the base line and start sampling."""
+        self._thread.start()
+
+    def drain(self) -> list[Reading]:
+        """Return the readings since the last call."""
+        out = []
+        while self._queue:
+            out.append(self._queue.popleft())
+        return out
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ask for a last read and wait for it; return whether the thread ended in time."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        clock = self._source.clock
+        try:
+            last_ns = self._read()
+            start_ns, tick = last_ns, 0
+            while True:
+                tick += 1
+                deadline_ns = start_ns + tick * self._period_ns
+                jitter_ns = round(self._period_ns * self._jitter.uniform(-JITTER_FRAC, JITTER_FRAC))
+                stopped = clock.wait_until(max(deadline_ns + jitter_ns, last_ns + MIN_GAP_NS), self._stop)
+                if stopped and clock.now_ns() - last_ns < MIN_GAP_NS:
+                    break
+                late_ns = 0 if stopped else clock.now_ns() - deadline_ns
+                self._count_lateness(late_ns)
+                last_ns = self._read()
+                if stopped:
+                    break
+                # Deadlines missed altogether are skipped, not caught up: the interval is measured anyway.
+                tick += max(0, late_ns) // self._period_ns
+        except Exception as error:  # noqa: BLE001 - a source must never take the run down
+            self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            self._source.close()
+
+    def _count_lateness(self, late_ns: int) -> None:
+        self.latest_read_s = max(self.latest_read_s, late_ns / NS_PER_S)
+        if late_ns > self._period_ns / 2:
+            self.late_reads_count += 1
+
+    def _read(self) -> int:
+        clock = self._source.clock
+        began_ns = clock.now_ns()
+        readings = self._source.read()
+        self.read_time_s += (clock.now_ns() - began_ns) / NS_PER_S
+        if readings:
+            self.reads_count += 1
+            self._queue.extend(readings)
+        return began_ns

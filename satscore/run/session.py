@@ -1,0 +1,89 @@
+"""The state of a run: readings in, summary out. No clock, file or thread; live and replay share it."""
+
+from collections.abc import Mapping, Sequence
+
+from satscore.core.assemble import RankResult
+from satscore.core.bounds import resolve, unmodelled
+from satscore.core.gpu import GpuInfo
+from satscore.core.hwmodel import HardwareModel, MatchResult, match
+from satscore.core.readings import ReadingTable
+from satscore.core.scorer import GpuScorer
+from satscore.core.summarise import GpuResult
+
+
+class Session:
+    """Scores the readings of one rank's GPUs.
+
+    Args:
+        gpus: The rank's GPUs, in the order of the readings' ``gpu`` index.
+        models: All known hardware models.
+        profile: Key of PROFILES.
+        dtype: Tensor data type stated by the user, or None.
+        grid_offset_ns: Wall time minus the axis of the readings' times.
+    """
+
+    def __init__(
+        self,
+        gpus: Sequence[GpuInfo],
+        models: Sequence[HardwareModel],
+        *,
+        profile: str,
+        dtype: str | None,
+        grid_offset_ns: int,
+    ) -> None:
+        self.gpus = tuple(gpus)
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+        self.intervals_count = 0
+        self._matches = {gpu.index: match(models, gpu) for gpu in gpus}
+        self._scorers = {
+            gpu.index: _scorer(gpu, self._matches[gpu.index], profile, dtype, grid_offset_ns) for gpu in gpus
+        }
+
+    def add(self, table: ReadingTable) -> None:
+        """Take more readings of any of the GPUs, in time order."""
+        if len(table) == 0:
+            return
+        for index, scorer in self._scorers.items():
+            scorer.add(table.of_gpu(index))
+        first, last = int(table.start_ns.min()), int(table.end_ns.max())
+        self.first_ns = first if self.first_ns is None else min(self.first_ns, first)
+        self.last_ns = last if self.last_ns is None else max(self.last_ns, last)
+        self.intervals_count += len(table)
+
+    @property
+    def read_us(self) -> int:
+        """Time covered by readings, summed over GPUs, in us."""
+        return sum(scorer.sums.read_us for scorer in self._scorers.values())
+
+    def close(self) -> None:
+        """Close the last windows, clipped to the last read; nothing may be added afterwards."""
+        for scorer in self._scorers.values():
+            scorer.finish()
+
+    def result(self, *, rank: int, local_rank: int | None, hostname: str) -> RankResult:
+        """Return the results of all closed windows."""
+        gpus = tuple(_result(gpu, self._matches[gpu.index], self._scorers) for gpu in self.gpus)
+        return RankResult(rank=rank, local_rank=local_rank, hostname=hostname, gpus=gpus)
+
+    def notes(self) -> list[str]:
+        """Return what the choice of hardware models left open, once each."""
+        texts = [note for found in self._matches.values() for note in found.notes]
+        texts += [found.reason for found in self._matches.values() if found.model is None]
+        return list(dict.fromkeys(texts))
+
+
+def _scorer(gpu: GpuInfo, found: MatchResult, profile: str, dtype: str | None, grid_offset_ns: int) -> GpuScorer:
+    bounds = unmodelled(gpu) if found.model is None else resolve(found.model, gpu, dtype)
+    return GpuScorer(bounds, profile, grid_offset_ns=grid_offset_ns)
+
+
+def _result(gpu: GpuInfo, found: MatchResult, scorers: Mapping[int, GpuScorer]) -> GpuResult:
+    scorer = scorers[gpu.index]
+    return GpuResult(
+        info=gpu,
+        model=found.model,
+        model_note=None if found.model else found.reason,
+        bounds=scorer.bounds,
+        sums=scorer.snapshot(),
+    )

@@ -1,0 +1,177 @@
+"""The shipped hardware models: every peak to the stated digits, ceilings, links, sources, and a golden table."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from satscore.core.hwmodel import find_set_problems, parse_model
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "hwmodels").glob("*.toml"))
+GOLDEN = ROOT / "tests" / "golden" / "peaks.txt"
+REGENERATE = "SATSCORE_REGENERATE_GOLDEN"
+"""Set this environment variable to 1 to write tests/golden/peaks.txt anew; then read the diff."""
+GOLDEN_PREFIXES = (
+    "rated_clock_mhz", "flops_", "vector_flops_", "dram_", "link_peak_bytes_s", "attainable_",
+)  # fmt: skip
+
+
+def raw_of(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+RAW = {path.stem: raw_of(path) for path in SHIPPED}
+MODELS = {name: parse_model(raw, f"{name}.toml") for name, raw in RAW.items()}
+
+
+# --- the shipped numbers
+
+
+def test_the_seven_products_are_shipped() -> None:
+    assert set(RAW) == {"a100-sxm-40", "a100-sxm-80", "h100-sxm", "h200-sxm", "gh200-96", "gh200-144", "b200"}
+
+
+def golden_lines() -> list[str]:
+    lines = []
+    for name, model in MODELS.items():
+        for key, number in model.numbers.items():
+            if key.startswith(GOLDEN_PREFIXES):
+                uncertainty = f"+-{number.uncertainty_frac:g}"
+                lines.append(
+                    f"{name:<12} {key:<52} {number.value:<14.8g} {number.unit:<7} {number.kind:<9} {uncertainty}"
+                )
+    return lines
+
+
+def test_a_changed_peak_is_a_visible_diff() -> None:
+    text = "\n".join(golden_lines()) + "\n"
+    if os.environ.get(REGENERATE) == "1":
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8"), f"peaks changed; if on purpose, set {REGENERATE}=1"
+
+
+HOPPER = ("h100-sxm", "h200-sxm", "gh200-96", "gh200-144")
+TFLOPS = [
+    *((m, "flops_peak", d, v, 2) for m in HOPPER for d, v in
+      [("bf16", 989.43), ("fp16", 989.43), ("tf32", 494.71), ("fp8", 1978.86), ("fp64", 66.91)]),
+    *((m, "vector_flops_peak", d, v, 2) for m in HOPPER for d, v in [("fp32", 66.91), ("fp64", 33.45)]),
+    ("a100-sxm-40", "flops_peak", "bf16", 311.87, 2),
+    ("a100-sxm-80", "flops_peak", "bf16", 311.87, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "field", "dtype", "tflops", "digits"), TFLOPS)
+def test_compute_peaks_to_the_stated_digits(model: str, field: str, dtype: str, tflops: float, digits: int) -> None:
+    assert round(getattr(MODELS[model], field)[dtype] / 1e12, digits) == tflops
+
+
+@pytest.mark.parametrize(
+    ("model", "derived_gb_s", "bound_gb_s"),
+    [
+        ("h100-sxm", 3352.3, 3352.3),
+        ("gh200-96", 4022.8, 4022.8),
+        ("gh200-144", 4916.7, 4916.7),
+        ("h200-sxm", 4916.7, 4800.0),
+        ("a100-sxm-80", 2039.0, 2039.0),
+        ("a100-sxm-40", 1555.2, 1555.2),
+        ("b200", 7672.3, 7672.3),
+    ],
+)
+def test_dram_peaks_to_the_stated_digits(model: str, derived_gb_s: float, bound_gb_s: float) -> None:
+    found = MODELS[model]
+    assert round(found.dram_clock_bytes_s(found.mem_clock_mhz) / 1e9, 1) == derived_gb_s
+    assert round(found.dram_peak_bytes_s / 1e9, 1) == bound_gb_s
+
+
+@pytest.mark.parametrize(
+    ("model", "links"),
+    [
+        ("a100-sxm-40", {"nvlink": 300e9, "pcie": 31.5e9}),
+        ("a100-sxm-80", {"nvlink": 300e9, "pcie": 31.5e9}),
+        ("h100-sxm", {"nvlink": 450e9, "pcie": 63.0e9}),
+        ("h200-sxm", {"nvlink": 450e9, "pcie": 63.0e9}),
+        ("gh200-96", {"nvlink": 450e9, "c2c": 450e9}),
+        ("gh200-144", {"nvlink": 450e9, "c2c": 450e9}),
+        ("b200", {"nvlink": 900e9}),
+    ],
+)
+def test_links_per_direction_exist_only_where_the_part_has_them(model: str, links: dict[str, float]) -> None:
+    assert MODELS[model].link_peak_bytes_s == links
+
+
+@pytest.mark.parametrize(
+    ("model", "resource", "scope", "cap_w", "vboost", "frac", "active"),
+    [
+        ("h200-sxm", "tensor", "gpu", 700, None, 0.797, 0.835),
+        ("h200-sxm", "dram", "gpu", 700, None, 0.896, 0.875),
+        ("h100-sxm", "tensor", "gpu", 700, None, 0.803, None),
+        ("h100-sxm", "dram", "gpu", 700, None, 0.91, None),
+        ("gh200-96", "tensor", "module", 660, 0, 0.72, None),
+        ("gh200-96", "dram", "module", 660, 0, 0.93, None),
+        ("gh200-144", "tensor", "gpu", 900, None, 0.838, None),
+        ("gh200-144", "dram", "gpu", 900, None, 0.90, None),
+        ("a100-sxm-40", "tensor", "gpu", 400, None, 0.869, None),
+        ("a100-sxm-40", "dram", "gpu", 400, None, 0.85, None),
+        ("a100-sxm-80", "tensor", "gpu", 400, None, 0.869, None),
+        ("a100-sxm-80", "dram", "gpu", 400, None, 0.85, None),
+        ("b200", "tensor", "gpu", 1000, None, 0.776, None),
+    ],
+)
+def test_ceilings(
+    model: str, resource: str, scope: str, cap_w: float, vboost: int | None, frac: float, active: float | None
+) -> None:
+    [entry] = [c for c in MODELS[model].attainable if c.resource == resource]
+    assert (entry.cap_scope, entry.cap_w, entry.vboost_level) == (scope, cap_w, vboost)
+    assert (entry.attainable_frac, entry.attainable_active_frac) == (frac, active)
+    assert entry.uncertainty_frac >= 0.03
+    assert (entry.uncertainty_frac > 0.03) == ("uncertain" in entry.note)
+
+
+def test_the_b200_has_no_dram_ceiling() -> None:
+    assert {c.resource for c in MODELS["b200"].attainable} == {"tensor"}
+
+
+@pytest.mark.parametrize("name", sorted(RAW))
+def test_a_ceiling_of_another_dtype_never_stands_for_tensor(name: str) -> None:
+    assert {c.dtype for c in MODELS[name].attainable if c.resource == "tensor"} == {"bf16"}
+    assert all(c.dtype == "fp8" for c in MODELS[name].attainable_if_stated)
+
+
+@pytest.mark.parametrize("name", sorted(RAW))
+def test_every_number_has_a_place_and_a_date(name: str) -> None:
+    model = MODELS[name]
+    for key, number in model.numbers.items():
+        assert number.source.title, key
+        assert number.source.where, key
+        assert number.source.read in ("2026-08", "2026-11"), key
+        assert model.source_of(key) is number.source
+    assert model.tensor_clock_cap_mhz is None
+    assert set(model.counter_gain.values()) == {1.0}
+
+
+@pytest.mark.parametrize("name", HOPPER)
+def test_hopper_quotes_tensor_work_at_another_clock(name: str) -> None:
+    assert MODELS[name].rated_clock_mhz == {"tensor": 1830, "fp64": 1980, "fp32": 1980, "fp16": 1980}
+    assert MODELS[name].sm_clock_max_mhz == 1980
+
+
+def test_a_source_reads_as_one_line() -> None:
+    label = MODELS["h100-sxm"].source_of("flops_peak.bf16").label
+    assert label.startswith("NVIDIA H100 whitepaper, table 3")
+    assert label.endswith("2026-08")
+    with pytest.raises(KeyError):
+        MODELS["h100-sxm"].source_of("flops_peak.fp4")
+
+
+def test_the_routes_of_the_h200_are_both_stated() -> None:
+    numbers = MODELS["h200-sxm"].numbers
+    assert numbers["dram_derived_bytes_s"].value == 4916.736e9
+    assert "+2.43 %" in numbers["dram_derived_bytes_s"].note
+    assert numbers["dram_peak_bytes_s"].kind == "datasheet"
+
+
+def test_the_shipped_set_has_no_problem() -> None:
+    assert find_set_problems(list(MODELS.values())) == []
