@@ -1,6 +1,6 @@
 """One measured run: open a source, sample, score and record until the command ends, conclude."""
 
-import datetime
+import datetime as dt
 import os
 import platform
 import resource
@@ -25,7 +25,7 @@ from satscore.run.sampler import Sampler
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from satscore.core.summary import Cost, Summary
-    from satscore.record.run_file import RunEnd, RunStart, StreamHeader
+    from satscore.record.run_file import RunEnd, StreamHeader
     from satscore.run.recorder import Recorder
     from satscore.run.session import Session
 
@@ -57,7 +57,7 @@ class Measurement:
         self._command = redact(command) if options.redact else list(command)
         self._started_ns = started_ns
         self._ended_ns = started_ns
-        self._started_at = datetime.datetime.now(tz=datetime.UTC)
+        self._started_at = dt.datetime.now(tz=dt.UTC)
         self._render = render
         self._notes: list[str] = []
         self._source: Source | None = None

@@ -44,7 +44,7 @@ NAMES = {
 }
 
 
-def block(summary: Summary) -> str:
+def render(summary: Summary) -> str:
     """Return the text for people: at most 25 lines of at most 100 columns, after one blank line."""
     body = list(_scored(summary) if summary.headline.score_pct is not None else _unscored(summary))
     tail = [*_cost(summary), *_files(summary)]
@@ -193,7 +193,8 @@ def _signals(score: Score, rates: Rates) -> Iterator[str]:
     if score.link_pct is not None:
         yield f"{(score.link_name or '').replace('_', ' ')} {score.link_pct:.0f}"
     if score.power_pct is not None:
-        yield f"power {score.power_pct:.0f} % of the {score.power_scope} cap"
+        scope = "GPU" if score.power_scope == "gpu" else score.power_scope
+        yield f"power {score.power_pct:.0f} % of {scope} cap"
     if rates.sm_clock_mhz is not None:
         yield f"{rates.sm_clock_mhz:.0f} MHz"
     if rates.temp_gpu_max_c is not None:
