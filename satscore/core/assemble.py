@@ -64,6 +64,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     profile: str
     dtype: str | None
     has_pipe_counters: bool
+    no_pipes_reason: str | None
+    """Why the source has no pipe counters (or there is no source), with the remedy."""
     notes: tuple[str, ...]
     cost: Cost
 
@@ -110,9 +112,9 @@ def _context(facts: RunFacts, gpus: Sequence[GpuResult]) -> ScopeContext:
 def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult]) -> str | None:
     """Return why a scope cannot have a score at all: one GPU that cannot be scored is enough."""
     if not gpus:
-        return facts.notes[0] if facts.notes else "no GPU was read"
+        return facts.no_pipes_reason or "no GPU was read"
     if not facts.has_pipe_counters:
-        return f"no pipe counters from source '{facts.source.name}'"
+        return facts.no_pipes_reason or f"no pipe counters from source '{facts.source.name}'"
     return next((gpu.model_note or "no hardware model" for gpu in gpus if gpu.model is None), None)
 
 

@@ -31,7 +31,7 @@ QUANTITIES: tuple[str, ...] = (
     "engine_squared",  # g^2, for gamma
     "sm",  # s
     "sm_compute",  # s outside comm-like intervals: level V2
-    "sm_at_rated_clock",  # s f / f_ref, the cap of an unknown SM pipe
+    *(f"room_{pipe}" for pipe in SM_PIPES),  # most that an unknown pipe can have done; 0 while it is known
     "occupancy",
     "clock_ratio_rated",  # f / f_ref of the tensor pipe
     "clock_ratio_max",  # f / NVML's maximum
@@ -84,7 +84,11 @@ def _fill_resources(out: FloatArray, table: ReadingTable, bounds: Bounds) -> Non
         cap = bounds.tensor_clock_cap_mhz if pipe == "tensor" else None
         pipe_clock = clock if cap is None else np.minimum(clock, cap)
         out[:, Q[f"x_{pipe}"]] = active
-        out[:, Q[f"u_{pipe}"]] = active * pipe_clock / (bounds.counter_gain[pipe] * bounds.rated_clock_mhz[pipe])
+        peak_clock = bounds.counter_gain[pipe] * bounds.rated_clock_mhz[pipe]
+        done = active * pipe_clock / peak_clock
+        out[:, Q[f"u_{pipe}"]] = done
+        most = np.nan_to_num(table.column("sm_active_frac") * pipe_clock / peak_clock, nan=1.0)
+        out[:, Q[f"room_{pipe}"]] = np.where(np.isnan(done), most, 0.0)
     dram = table.column(ACTIVE_FIELD["dram"])
     clock_bytes_s = table.column("mem_clock_mhz") * bounds.dram_clock_bytes_s_per_mhz
     out[:, Q["x_dram"]] = dram
@@ -98,7 +102,6 @@ def _fill_activity(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None
     out[:, Q["engine"]] = engine
     out[:, Q["engine_squared"]] = engine * engine
     out[:, Q["sm"]] = sm
-    out[:, Q["sm_at_rated_clock"]] = sm * ratio
     out[:, Q["occupancy"]] = table.column("sm_occupancy_frac")
     out[:, Q["clock_ratio_rated"]] = ratio
     out[:, Q["clock_ratio_max"]] = clock / bounds.sm_clock_max_mhz

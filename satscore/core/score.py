@@ -144,16 +144,23 @@ def _missing_bounds(
 ) -> tuple[FloatArray, FloatArray]:
     """Return lower and upper bounds of U_w where counters are missing (scoring.md section 7).
 
-    The unknown part of a window may hold anything from 0 to the cap: SM-active x clock for an SM
-    pipe (1 if that is unknown too), 1 for DRAM.
+    The unknown part of a window may hold anything from 0 to its cap: SM-active x clock of that very
+    part for an SM pipe (1 if that is unknown too), 1 for DRAM.
     """
     lo, hi = np.zeros(len(windows)), np.zeros(len(windows))
-    sm_cap = np.minimum(1.0, np.nan_to_num(known_mean(windows, "sm_at_rated_clock"), nan=1.0))
     for resource in resources:
         column = Q[f"u_{resource}"]
         share = windows.known_frac[:, column]
-        known = share * np.minimum(1.0, np.nan_to_num(windows.mean[:, column]))
-        cap = np.ones(len(windows)) if resource == "dram" else sm_cap
+        known = share * np.nan_to_num(windows.mean[:, column])
+        room = 1.0 - share if resource == "dram" else _room(windows, resource)
         lo = np.maximum(lo, known)
-        hi = np.maximum(hi, known + (1.0 - share) * cap)
-    return np.where(complete, sat, lo), np.where(complete, sat, np.minimum(1.0, np.maximum(lo, hi)))
+        hi = np.maximum(hi, known + room)
+    return np.where(complete, sat, np.minimum(1.0, lo)), np.where(complete, sat, np.minimum(1.0, hi))
+
+
+def _room(windows: WindowTable, pipe: str) -> FloatArray:
+    """Return what an SM pipe can have done at most while it was unknown; 1 where nothing was read."""
+    column = Q[f"room_{pipe}"]
+    share = windows.known_frac[:, column]
+    room: FloatArray = share * np.nan_to_num(windows.mean[:, column]) + (1.0 - share)
+    return room

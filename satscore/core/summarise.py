@@ -1,7 +1,7 @@
 """From sums to the summary's blocks: scores, losses, rates. No number is computed after this."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -10,7 +10,7 @@ from satscore.core.facts import profile_points, tensor_flops_s
 from satscore.core.fields import FIELDS, Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel
-from satscore.core.intervals import LINK_DIRECTIONS, THROTTLE_REASONS
+from satscore.core.intervals import ACTIVE_FIELD, LINK_DIRECTIONS, THROTTLE_REASONS
 from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS, MERGED_PARTS
 from satscore.core.summary import Grade, Loss, LossPart, Rates, Score
 from satscore.core.sums import MILLI, Sums
@@ -73,10 +73,12 @@ def score_of(sums: Sums, context: ScopeContext) -> Score:
     """Return the score block of a scope (scoring.md sections 5 and 7)."""
     scope_us, complete_us = sums.total("time_us"), sums.total(f"complete_us:{context.profile}")
     coverage = complete_us / scope_us if scope_us else 0.0
-    why = context.no_score_reason or _low_coverage(sums, coverage)
+    why = context.no_score_reason or _low_coverage(sums, coverage, context.profile)
     judged = context.no_score_reason is None and scope_us > 0
     link_name, link = _best_link(sums)
     power_scope, power = _binding_power(sums)
+    grade = _grade(coverage, scope_us, context)
+    named = {"link_name": link_name, "power_scope": power_scope, "grade": grade}
     values: dict[str, float | None] = {
         "score_pct": _complete(sums, f"sat:{context.profile}", complete_us, why),
         "score_hi_pct": _complete(sums, f"sat_hi:{context.profile}", complete_us, why),
@@ -96,23 +98,29 @@ def score_of(sums: Sums, context: ScopeContext) -> Score:
         power_scope=power_scope,
         by_resource_pct=_by_resource(sums, context.profile, complete_us, why),
         coverage_frac=coverage,
-        grade=_grade(coverage, scope_us, context),
+        grade=grade,
         partial=SCORE_COVERAGE_FRAC <= coverage < FULL_COVERAGE_FRAC,
         windows_count=sums.total("windows"),
         complete_s=complete_us / US_PER_S,
         scope_s=scope_us / US_PER_S,
         bound_exceeded_frac=sums.total("exceeds_bound_us") / scope_us if scope_us else 0.0,
         ceiling_exceeded_frac=sums.total("exceeds_ceiling_us") / scope_us if scope_us else 0.0,
-        missing=_why_missing(values, why, sums),
+        missing=_why_missing({**values, **named}, why, sums),
     )
 
 
-def _low_coverage(sums: Sums, coverage: float) -> str | None:
+def _low_coverage(sums: Sums, coverage: float, profile: str) -> str | None:
+    """Return why too little is known for a score, naming the counters, or None."""
     if sums.total("time_us") == 0:
-        return "no complete reading"
-    if coverage < SCORE_COVERAGE_FRAC:
-        return f"counters were known for {coverage:.0%} of the time, a score needs {SCORE_COVERAGE_FRAC:.0%}"
-    return None
+        return "no complete reading: the run was shorter than two reads"
+    if coverage >= SCORE_COVERAGE_FRAC:
+        return None
+    needed = [*(ACTIVE_FIELD[r] for r in PROFILES[profile]), "sm_clock_mhz", "mem_clock_mhz"]
+    reasons = missing_reasons(sums)
+    lacking = ", ".join(f"{field} ({reasons[field]})" for field in needed if field in reasons) or "a counter"
+    return (
+        f"only {coverage:.0%} of the time is complete and a score needs {SCORE_COVERAGE_FRAC:.0%}; missing: {lacking}"
+    )
 
 
 def _complete(sums: Sums, name: str, complete_us: int, why: str | None) -> float | None:
@@ -160,11 +168,11 @@ def _binding_power(sums: Sums) -> tuple[str | None, float | None]:
     return scope, known.get(scope) if scope else None
 
 
-def _why_missing(values: dict[str, float | None], why: str | None, sums: Sums) -> dict[str, str]:
+def _why_missing(values: Mapping[str, object], why: str | None, sums: Sums) -> dict[str, str]:
     out = {}
     for key, value in values.items():
         if value is None:
-            scored = key.startswith(("score_", "tensor_", "dram_"))
+            scored = key.startswith(("score_", "tensor_", "dram_", "grade"))
             out[key] = why if scored and why else _field_reason(sums, key)
     return out
 
@@ -173,7 +181,9 @@ def _field_reason(sums: Sums, key: str) -> str:
     fields = {
         "sm_active_pct": "sm_active_frac",
         "link_pct": "nvlink_tx_bytes_s",
+        "link_name": "nvlink_tx_bytes_s",
         "power_pct": "power_gpu_w",
+        "power_scope": "power_gpu_w",
         "tensor_score_pct": "tensor_active_frac",
         "dram_score_pct": "dram_active_frac",
         "score_hpc_pct": "fp64_active_frac",
@@ -252,11 +262,13 @@ def rates_of(sums: Sums, context: ScopeContext, gpus: Sequence[GpuResult]) -> Ra
         "tensor_flops_max_s": _flops(tensor, peaks.get("fp8", peaks.get("bf16"))),
     }
     reasons = missing_reasons(sums)
+    throttle = {reason: sums.mean(f"throttle_{reason}") for reason in THROTTLE_REASONS}
+    named = {f"throttle_frac.{reason}": share for reason, share in throttle.items()}
     return Rates(
         **values,
-        throttle_frac={reason: sums.mean(f"throttle_{reason}") for reason in THROTTLE_REASONS},
+        throttle_frac=throttle,
         link_frac={way: share for way in LINK_DIRECTIONS if (share := sums.mean(f"link_{way}")) is not None},
-        missing={f: _rate_reason(f, reasons, context) for f, v in values.items() if v is None},
+        missing={f: _rate_reason(f, reasons, context) for f, v in (values | named).items() if v is None},
     )
 
 
@@ -264,6 +276,8 @@ def _rate_reason(key: str, reasons: dict[str, str], context: ScopeContext) -> st
     if key == "tensor_flops_s" and context.dtype is None:
         return "needs --dtype: counters cannot tell the data type"
     field = key.replace("_max_", "_").replace("energy", "power").replace("_j", "_w")
+    if key.startswith("throttle_frac."):
+        field = f"throttle_{key.partition('.')[2]}_frac"
     return reasons.get(key) or reasons.get(field) or "a counter or its bound is unknown"
 
 

@@ -109,7 +109,7 @@ def decode_checked(data: bytes, kind: type[_T], where: str) -> _T:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise RecordError(f"{where}: {error}", hint="the file was changed or damaged") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{where}: not JSON: {error}", hint="the file was cut off or damaged") from error
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EXIT_WAIT_VARIABLE = "SATSCORE_EXIT_WAIT_S"
 EXIT_WAIT_S = 3.0
 """Nobody waits for the summary longer than this at the end of the command."""
+NO_SOURCE_WAIT_S = 1.0
+"""The same while no source has opened yet: there is nothing to sum up, and a driver may hang."""
 
 
 class Telemetry:
@@ -39,6 +41,7 @@ class Telemetry:
         self._started_ns = started_ns
         self._render = render
         self._ended = threading.Event()
+        self._opened = threading.Event()
         self._done = threading.Event()
         self._outcome: tuple[int | None, int | None] = (None, None)
         self._text = ""
@@ -49,7 +52,7 @@ class Telemetry:
         self._thread.start()
 
     def finish(self, exit_code: int | None, signal: int | None) -> None:
-        """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s).
+        """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s), less if there is nothing to wait for.
 
         Args:
             exit_code: The command's exit status, or None if a signal ended it.
@@ -57,17 +60,22 @@ class Telemetry:
         """
         self._outcome = (exit_code, signal)
         self._ended.set()
-        if not self._done.wait(_exit_wait_s()):
-            say("satscore: no summary: the driver or the disk did not answer in time; the command is not affected")
-        elif self._text:
-            say(self._text)
+        wait_s = _exit_wait_s() if self._opened.is_set() else min(_exit_wait_s(), NO_SOURCE_WAIT_S)
+        if self._done.wait(wait_s):
+            text = self._text
+        elif self._opened.is_set():
+            text = "satscore: no summary: the driver or the disk did not answer in time; the command is not affected"
+        else:
+            text = "satscore: no score: the driver had not answered when the command ended"
+        if text and not self._options.quiet:
+            say(text)
 
     def _run(self) -> None:
         try:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
             measurement = Measurement(self._options, self._command, self._started_ns, self._render)
-            measurement.run(self._ended)
+            measurement.run(self._opened, self._ended)
             self._text = measurement.conclude(*self._outcome)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
             self._text = f"satscore: no summary: {type(error).__name__}: {error}; the command is not affected"

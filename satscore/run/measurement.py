@@ -65,9 +65,15 @@ class Measurement:
         self._ranks: list[tuple[StreamHeader, Session]] = []
         self._recorder: Recorder | None = None
 
-    def run(self, ended: threading.Event) -> None:
-        """Measure until the command has ended."""
+    def run(self, opened: threading.Event, ended: threading.Event) -> None:
+        """Measure until the command has ended.
+
+        Args:
+            opened: Set here once it is known whether there is a source.
+            ended: Set by the caller when the command has ended.
+        """
         source, notes = open_source(self._options.source, self._visible)
+        opened.set()
         self._notes += notes
         if source is None:
             ended.wait()
@@ -88,7 +94,7 @@ class Measurement:
     def conclude(self, exit_code: int | None, signal_number: int | None) -> str:
         """Write all files and return the text to print; empty if there is nothing to say."""
         if self._source is None and not (self._options.json or self._options.out):
-            return "" if self._options.quiet else self._no_source_line()
+            return self._no_source_line()
         if self._source is None:
             self._prepare(None)
         from satscore.core.summary import encode  # noqa: PLC0415 - numpy: not needed without a source
@@ -105,11 +111,9 @@ class Measurement:
         )
         data = encode(summary)
         self._recorder.end(end, data)
-        lines = [] if self._options.quiet else [self._render(summary)]
         problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
-        if problem:
-            lines.append(f"satscore: {problem}; the command is not affected")
-        return "\n".join(lines)
+        text = self._render(summary)
+        return text if problem is None else f"{text}\nsatscore: {problem}; the command is not affected"
 
     def _visible(self, gpus: list[GpuInfo]) -> list[int]:
         chosen, note = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), gpus)

@@ -40,6 +40,7 @@ def summarise(
         profile=start.profile,
         dtype=start.dtype,
         has_pipe_counters=any(header.has_pipe_counters for header, _ in ranks),
+        no_pipes_reason=end.notes[0] if end and end.notes else None,
         notes=tuple(dict.fromkeys(notes)),
         cost=end.cost if end else NO_COST,
     )

@@ -13,6 +13,8 @@ from satscore.core.summary import FindingItem, GpuSummary, LossPart, Rates, Scor
 WIDTH = 100
 MAX_LINES = 25
 MAX_FINDINGS = 3
+FINDING_LINES = 3
+MAX_NOTE_LINES = 4
 LABEL = 11
 BAR_WIDTH = 14
 SHOWN_PCT = 0.05
@@ -31,7 +33,7 @@ NAMES = {
     "wait": "collectives wait",
     "comm_or_wait": "communication or waiting",
     "grid": "small grids",
-    "issue_other": "other roof, up to",
+    "issue_other": "at the other roof, up to",
     "issue_stall": "stalls or wrong pipe",
     "clock_power": "power cap",
     "clock_thermal": "temperature",
@@ -46,11 +48,13 @@ NAMES = {
 
 def render(summary: Summary) -> str:
     """Return the text for people: at most 25 lines of at most 100 columns, after one blank line."""
-    body = list(_scored(summary) if summary.headline.score_pct is not None else _unscored(summary))
+    scored = summary.headline.score_pct is not None
+    body = list(_scored(summary) if scored else _unscored(summary))
     tail = [*_cost(summary), *_files(summary)]
-    room = MAX_LINES - len(tail) - len(body) - 2
-    notes = _notes(summary, max(1, room))
-    lines = ["", _title(summary), *body[: MAX_LINES - len(tail) - len(notes) - 2], *notes, *tail]
+    notes = _notes(summary, MAX_NOTE_LINES)
+    room = MAX_LINES - 2 - len(body) - len(notes) - len(tail)
+    findings = list(_findings(summary, room)) if scored else []
+    lines = ["", _title(summary), *body, *findings, *notes, *tail]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -104,11 +108,15 @@ def _scored(summary: Summary) -> Iterator[str]:
             f"{job.gpus_count}: mean {score.score_pct:.1f}, worst {worst.score_pct:.1f} ({_which(summary, worst)}), "
             f"best {best.score_pct:.1f} ({_which(summary, best)})",
         )
-    yield _labelled("signals", _fit(" | ".join(_signals(score, job.rates))))
-    for finding in summary.findings[:MAX_FINDINGS]:
-        yield from _finding_lines(finding)
+    yield _labelled("signals", _fit(", ".join(_signals(score, job.rates))))
+
+
+def _findings(summary: Summary, room: int) -> Iterator[str]:
+    """Yield the largest findings that fit; what went wrong with the measurement itself comes first."""
     if not summary.findings:
         yield _labelled("findings", "none above 1 point")
+    for finding in summary.findings[: min(MAX_FINDINGS, room // FINDING_LINES)]:
+        yield from _finding_lines(finding)
 
 
 def _headline(summary: Summary) -> Iterator[str]:
@@ -126,7 +134,7 @@ def _quality(summary: Summary) -> Iterator[str]:
     if by:
         yield f"profile {summary.method.profile}: " + " + ".join(by)
     if score.coverage_frac < 1 and score.score_min_pct is not None and score.score_max_pct is not None:
-        yield f"between {score.score_min_pct:.1f} and {score.score_max_pct:.1f} whatever was missing"
+        yield f"{score.score_min_pct:.1f} to {score.score_max_pct:.1f} whatever was missing"
 
 
 def _which(summary: Summary, extreme: object) -> str:
@@ -160,10 +168,10 @@ def _state(rates: Rates, gpu: GpuSummary) -> Iterator[str]:
     limits = (("GPU cap", rates.power_limit_gpu_w), ("module cap", rates.power_limit_module_w))
     caps = [f"{scope} {limit:.0f} W" for scope, limit in limits if limit is not None]
     vboost = "unknown" if gpu.vboost_level is None else str(gpu.vboost_level)
-    yield f"in force: {', '.join([*(caps or ['power cap unknown']), f'vBoost {vboost}'])}"
+    yield ", ".join([*(caps or ["power cap unknown"]), f"vBoost {vboost}"])
     ceilings = [bound for bound in gpu.bounds if bound.resource.endswith(" attainable")]
-    shares = ", ".join(f"{b.resource.removesuffix(' attainable')} {b.value:.3g}" for b in ceilings)
-    yield f"attainable: {shares} of the bound" if shares else "attainable rates unknown: 1 of the bound"
+    shares = ", ".join(f"{b.resource.removesuffix(' attainable')} {100 * b.value:.3g} %" for b in ceilings)
+    yield f"attainable: {shares}" if shares else "attainable: not known, taken as 100 %"
 
 
 def _loss_lines(summary: Summary) -> Iterator[str]:
@@ -230,7 +238,7 @@ def _unscored(summary: Summary) -> Iterator[str]:
         yield _labelled("", f"S between {score.score_min_pct:.1f} and {score.score_max_pct:.1f} whatever was missing")
     achieved = [text for text in _achieved(rates) if text]
     if achieved:
-        yield _labelled("achieved", " | ".join(achieved))
+        yield _labelled("achieved", _fit(", ".join(achieved)))
 
 
 def _achieved(rates: Rates) -> Iterator[str]:
@@ -250,17 +258,17 @@ def _achieved(rates: Rates) -> Iterator[str]:
 
 def _notes(summary: Summary, room: int) -> list[str]:
     """Return notes that fit; the rest is counted and stands in the JSON."""
-    shown, lines = 0, list[str]()
     said = summary.headline.reason or ""
     notes = [note for note in summary.notes if note not in said and not note.startswith("SIMULATED")]
-    for note in notes:
+    lines = list[str]()
+    for shown, note in enumerate(notes):
         wrapped = textwrap.wrap(note, WIDTH - LABEL)
-        if len(lines) + len(wrapped) + (shown + 1 < len(notes)) > room:
-            break
+        is_last = shown == len(notes) - 1
+        if len(lines) + len(wrapped) > room - (not is_last):
+            wrapped = wrapped[: max(0, room - 1 - len(lines))]
+            lines += [_labelled("note" if i == 0 else "", line) for i, line in enumerate(wrapped)]
+            return [*lines, _labelled("note", f'{len(notes) - shown} not (wholly) shown: "notes" in summary.json')]
         lines += [_labelled("note" if i == 0 else "", line) for i, line in enumerate(wrapped)]
-        shown += 1
-    if shown < len(notes):
-        lines.append(_labelled("note", f'  {len(notes) - shown} more in summary.json ("notes")'))
     return lines
 
 

@@ -1,0 +1,96 @@
+"""``satscore run``: start the command, measure beside it, end as it ended."""
+
+import os
+import time
+
+from satscore.cli.options import Invocation, run_options
+from satscore.launch.ancestry import enclosing_run
+from satscore.launch.child import PARENT_VARIABLE, child_environment, execute, spawn
+from satscore.launch.ending import end_like, wait_and_end
+from satscore.launch.signals import block_handled, default_interrupt, handled_signals
+from satscore.launch.stderr import say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from satscore.core.summary import Summary
+    from satscore.launch.request import RunOptions
+    from satscore.run.loop import Telemetry
+
+
+def main(invocation: Invocation) -> "NoReturn":
+    """Run the command and end as it ended.
+
+    Spawn first, import later: what the measuring needs is imported while the command runs.
+
+    Raises:
+        LaunchError: The command could not be started.
+    """
+    default_interrupt()
+    around = enclosing_run(dict(os.environ))
+    if around is not None:
+        _run_unmeasured(invocation, around)
+    handled = handled_signals()
+    mask = block_handled(handled)
+    added = {PARENT_VARIABLE.encode(): str(os.getpid()).encode()}
+    child_pid = spawn(invocation.command, child_environment(added), mask)
+    started_ns = time.monotonic_ns()
+    _accompany(invocation, child_pid, started_ns, handled)
+
+
+def _run_unmeasured(invocation: Invocation, around: int) -> None:
+    if not invocation.values.get("quiet", False):
+        say(f"satscore: already inside a satscore run (pid {around}): running the command unmeasured")
+    execute(invocation.command, child_environment({}))
+
+
+def _accompany(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
+    """Measure and supervise; whatever breaks here (imports from a lost disk, limits), the command's end is ours."""
+    try:
+        _measure_and_end(invocation, child_pid, started_ns, handled)
+    except BaseException as error:  # noqa: BLE001 - fail open
+        _say_unmeasured("signals are no longer passed on", error)
+        wait_and_end(child_pid)
+
+
+def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
+    from satscore.launch.supervise import Supervisor  # noqa: PLC0415 - after the spawn
+    from satscore.launch.tracking import ask_slurm  # noqa: PLC0415
+
+    # Our arithmetic is small; the command's threads need the cores. Not in the command's environment.
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    options = run_options(invocation.values)
+    telemetry = _start_telemetry(options, invocation.command, started_ns)
+    supervisor = Supervisor(child_pid, handled, options.forward)
+    if options.forward == "auto":
+        supervisor.linuxproc = ask_slurm().is_linuxproc
+    outcome = supervisor.wait()
+    if telemetry is not None:
+        try:
+            telemetry.finish(outcome.exit_code, outcome.signal)
+        except BaseException as error:  # noqa: BLE001 - fail open: the command's status is what counts
+            _say_unmeasured("the summary failed", error)
+    end_like(outcome.exit_code, outcome.signal)
+
+
+def _start_telemetry(options: "RunOptions", command: list[str], started_ns: int) -> "Telemetry | None":
+    """Start measuring beside the command; None where that is impossible, which never hurts it."""
+    try:
+        from satscore.run import loop  # noqa: PLC0415 - after the spawn
+
+        return loop.start(options, command, started_ns, _render)
+    except BaseException as error:  # noqa: BLE001 - fail open
+        _say_unmeasured("measuring could not start", error)
+        return None
+
+
+def _render(summary: "Summary") -> str:
+    """The block at exit; called in the measuring thread, where a failure is one line as well."""
+    from satscore.views.text import render  # noqa: PLC0415 - after the spawn
+
+    return render(summary)
+
+
+def _say_unmeasured(what: str, error: BaseException) -> None:
+    say(f"satscore: {what}; the command is not affected ({type(error).__name__}: {error})")

@@ -1,0 +1,34 @@
+"""What the user asked of a run, as one value."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of a run, checked.
+
+    Attributes:
+        source: Where counters come from: auto, gpm, nvml, sim or sim:SCENARIO.
+        period_s: Nominal time between two reads in s, at least 0.12.
+        profile: The resources that may saturate: train, hpc or tensor.
+        out: The run directory; None: chosen from the job's identity or the time.
+        record: full or no.
+        json: File that gets the summary as JSON as well; None: only the run directory.
+        label: The user's name for the run; may be empty.
+        dtype: The number format whose peak is the bound; None: the model's default.
+        quiet: No block at exit.
+        forward: Which signals reach the command: auto, always or never.
+        redact: Values that look like secrets are removed from artefacts.
+    """
+
+    source: str = "auto"
+    period_s: float = 0.2
+    profile: str = "train"
+    out: str | None = None
+    record: str = "full"
+    json: str | None = None
+    label: str = ""
+    dtype: str | None = None
+    quiet: bool = False
+    forward: str = "auto"
+    redact: bool = True

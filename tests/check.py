@@ -1,0 +1,37 @@
+"""All checks in one command: format, lint, types, import contracts, tests.
+
+``python tests/check.py`` runs them in order and stops at the first that fails; ``--slow`` runs the
+suites marked slow after them.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+CHECKS = (
+    (str(BIN / "ruff"), "format", "--check", "."),
+    (str(BIN / "ruff"), "check", "."),
+    (str(BIN / "mypy"),),
+    (str(BIN / "lint-imports"),),
+    (sys.executable, "-m", "pytest", "-q", "-n", "2"),
+)
+SLOW = (sys.executable, "-m", "pytest", "-q", "-m", "slow")
+
+
+def main() -> int:
+    """Run the checks and return the first status that is not 0."""
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    for command in (*CHECKS, *((SLOW,) if "--slow" in sys.argv[1:] else ())):
+        sys.stdout.write(f"\n$ {' '.join(command)}\n")
+        sys.stdout.flush()
+        status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

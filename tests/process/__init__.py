@@ -1,0 +1,1 @@
+"""The laws of the wrapper, each with real processes."""
