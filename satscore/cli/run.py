@@ -12,6 +12,7 @@ from satscore.launch.stderr import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from satscore.core.summary import Summary
@@ -79,17 +80,17 @@ def _start_telemetry(options: "RunOptions", command: list[str], started_ns: int)
     try:
         from satscore.run import loop  # noqa: PLC0415 - after the spawn
 
-        return loop.start(options, command, started_ns, _render)
+        return loop.start(options, command, started_ns, _load_view)
     except BaseException as error:  # noqa: BLE001 - fail open
         _say_unmeasured("measuring could not start", error)
         return None
 
 
-def _render(summary: "Summary") -> str:
-    """The block at exit; called in the measuring thread, where a failure is one line as well."""
+def _load_view() -> "Callable[[Summary], str]":
+    """Import the view of the exit; called in the measuring thread while the command runs."""
     from satscore.views.text import render  # noqa: PLC0415 - after the spawn
 
-    return render(summary)
+    return render
 
 
 def _say_unmeasured(what: str, error: BaseException) -> None:

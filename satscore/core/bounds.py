@@ -1,6 +1,6 @@
 """From a hardware model and the GPU's state to the bounds that a score divides by.
 
-Two kinds of bound, never mixed in one number (scoring.md section 4): the *datasheet* peak of each
+Two kinds of bound, never mixed in one number (docs/method.md, "Bounds"): the *datasheet* peak of each
 resource, and the *attainable* fraction of it, measured on this SKU at a power cap.
 """
 
@@ -20,7 +20,7 @@ PROFILES: dict[str, tuple[str, ...]] = {
     "hpc": RESOURCES,
     "tensor": ("tensor",),
 }
-"""Resources that may saturate (scoring.md section 3). Pipes share hardware: maximised, never summed."""
+"""Resources that may saturate (docs/method.md, first section). Pipes share hardware: maximised, never summed."""
 
 CAP_TOLERANCE_FRAC = 0.02
 """A cap within 2 % of an entry's is the same cap: boards report 699.9 W for 700 W."""
@@ -30,7 +30,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of one GPU in its present state.
 
     Dicts are keyed by resource (RESOURCES). ``attainable_frac`` and ``attainable_active_frac`` are
-    1 where unknown, which keeps every number valid, only wider (design.md, "Sources").
+    1 where unknown, which keeps every number valid, only wider (docs/method.md, "Bounds").
     """
 
     model_id: str
@@ -103,7 +103,7 @@ def _ceiling(
 ) -> Attainable | None:
     """Return the entry whose cap is nearest to a cap in force; None if no entry may be used.
 
-    The ceiling of another vBoost level is never used (scoring.md section 8); an unknown level is
+    The ceiling of another vBoost level is never used (docs/method.md, "Power and clocks"); an unknown level is
     not another one.
     """
     usable = [

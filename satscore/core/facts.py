@@ -14,7 +14,7 @@ from satscore.core.sums import Sums, merge_all
 from satscore.core.units import PPM, points
 
 SINGLE_CTA_COMM_SMS = 16
-"""SMs that a communication kernel is taken to occupy (scoring.md section 6.2)."""
+"""SMs that a communication kernel is taken to occupy (docs/method.md, "Loss tree")."""
 H100_SMS = 132
 
 
@@ -95,7 +95,7 @@ def _share(sums: Sums, part: str, whole: str) -> float | None:
 def burstiness(per_gpu: Sequence[Sums]) -> float | None:
     """Return gamma = Var(g) / (mean g (1 - mean g)) over read intervals, pooled within GPUs.
 
-    0 for gaps shorter than an interval, 1 for on/off (scoring.md section 12). Differences *between*
+    0 for gaps shorter than an interval, 1 for on/off (docs/method.md, "Findings"). Differences *between*
     GPUs are not burstiness, so variances are taken per GPU and then weighted by time.
     """
     variance = chance = 0.0
@@ -112,7 +112,7 @@ def burstiness(per_gpu: Sequence[Sums]) -> float | None:
 def comm_share_estimate(engine: float, sm: float) -> float:
     """Return the largest share of active time that could be communication, 0..1.
 
-    e = (1 - s/g) / (1 - s_c) with s_c = 16/132 (scoring.md section 6.2).
+    e = (1 - s/g) / (1 - s_c) with s_c = 16/132 (docs/method.md, "Loss tree").
     """
     if engine <= 0:
         return 0.0

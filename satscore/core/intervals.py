@@ -2,7 +2,7 @@
 
 A resource fraction is a product (active share x clock); the product of means is not the mean of the
 product. So products, the comm-like test and the long-idle test are evaluated on each interval, and
-only their results are averaged (scoring.md sections 5.1, 6.1, 6.2).
+only their results are averaged (docs/method.md, "Windows" and "Loss tree").
 """
 
 import numpy as np
@@ -121,7 +121,7 @@ def _fill_links(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
 
 
 def comm_like(table: ReadingTable) -> BoolArray:
-    """Return which intervals only move or await data: shape (n,) (scoring.md section 6.1).
+    """Return which intervals only move or await data: shape (n,) (docs/method.md, "Loss tree").
 
     Its few resident SMs wait or copy, they do not compute. All five counters must be known.
     """

@@ -1,6 +1,6 @@
 """The loss tree of a rank: nested levels of each window, their differences, and exact sub-parts.
 
-``100 = S + idle + coverage + issue + clock`` (scoring.md section 6). Levels are rounded to integers
+``100 = S + idle + coverage + issue + clock`` (docs/method.md, "Loss tree"). Levels are rounded to integers
 (parts per million) first and only then subtracted, so every sum of parts is exact: to the bit, over
 any scope, in any order of adding.
 """
@@ -16,7 +16,7 @@ from satscore.core.units import PPM
 from satscore.core.windows import WindowTable
 
 MERGED_PARTS = ("idle|coverage", "coverage|issue", "idle|coverage|issue")
-"""Parts that cannot be told apart where a counter is missing (scoring.md section 7)."""
+"""Parts that cannot be told apart where a counter is missing (docs/method.md, "Missing data")."""
 IDLE_PARTS = ("idle_long", "idle_short")
 COVERAGE_PARTS = ("comm", "wait", "comm_or_wait", "grid")
 ISSUE_PARTS = ("issue_other", "issue_stall")
@@ -43,7 +43,7 @@ def loss_tree(windows: WindowTable, scores: WindowScores, *, attainable: bool = 
     Args:
         windows: m windows of one GPU.
         scores: Their scores under the profile.
-        attainable: Measure pipe and rate against the attainable kernel (scoring.md section 6.3).
+        attainable: Measure pipe and rate against the attainable kernel (docs/method.md, "Loss tree").
     """
     top = scores.attainable if attainable else scores.sat
     active = scores.attainable_active if attainable else scores.active

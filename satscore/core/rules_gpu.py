@@ -1,8 +1,8 @@
-"""The rules over one scope's counters. Conditions and thresholds: scoring.md sections 8 and 12."""
+"""The rules over one scope's counters. Conditions and thresholds: docs/method.md, "Findings"."""
 
 from collections.abc import Callable
 
-from satscore.core.facts import Facts
+from satscore.core.facts import Facts, comm_share_estimate
 from satscore.core.rules import Evidence, Judgement, Rule
 
 THRESHOLD = {
@@ -155,8 +155,16 @@ def _comm_exposed(facts: Facts) -> Judgement | None:
         evidence=(
             *_evidence("nothing but communication", _loss(facts, "comm"), "points", "comm_points"),
             *_evidence("busiest link", facts.best_link, "frac"),
+            *_evidence("active time that may be communication, up to", _comm_share(facts), "frac"),
         ),
     )
+
+
+def _comm_share(facts: Facts) -> float | None:
+    """Return how much of the active time could be communication at most, mixed intervals included."""
+    if facts.engine is None or facts.sm is None:
+        return None
+    return comm_share_estimate(facts.engine, facts.sm)
 
 
 def _comm_wait(facts: Facts) -> Judgement | None:

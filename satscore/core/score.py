@@ -1,6 +1,6 @@
 """The score of each window: saturation, its bracket, its attainable twin, and what is missing.
 
-Formulas: scoring.md section 5. Everything here is an array over m windows of one GPU; fractions are
+Formulas: docs/method.md, "Windows". Everything here is an array over m windows of one GPU; fractions are
 float, 1 = the bound.
 """
 
@@ -92,7 +92,7 @@ def known_mean(windows: WindowTable, name: str) -> FloatArray:
 
 
 def _upper(windows: WindowTable, bounds: Bounds, resources: tuple[str, ...], fraction: FloatArray) -> FloatArray:
-    """Return U+_w: the tight bracket for tensor and DRAM, else the plain sum (scoring.md section 5.4)."""
+    """Return U+_w: the tight bracket for tensor and DRAM, else the plain sum (docs/method.md, "Bracket")."""
     busy = np.fmax(known_mean(windows, "engine"), fraction.max(axis=1))
     busy = np.where(np.isnan(known_mean(windows, "engine")), 1.0, np.minimum(1.0, busy))
     if resources == PROFILES["train"]:
@@ -114,7 +114,7 @@ def _upper(windows: WindowTable, bounds: Bounds, resources: tuple[str, ...], fra
 def bracket(u_t: FloatArray, u_m: FloatArray, busy: FloatArray, top_t: FloatArray, top_m: FloatArray) -> FloatArray:
     """Return the largest time mean of max(tensor, DRAM) that the window means allow.
 
-    Maximises q + min(u_M, a_M (V1 - q/a_T)) over 0 <= q <= u_T (scoring.md section 5.4): q is the
+    Maximises q + min(u_M, a_M (V1 - q/a_T)) over 0 <= q <= u_T (docs/method.md, "Bracket"): q is the
     work done by the tensor pipe while it is the larger one. Concave in q with its kink where the
     DRAM term starts to bind.
 
@@ -142,7 +142,7 @@ def bracket(u_t: FloatArray, u_m: FloatArray, busy: FloatArray, top_t: FloatArra
 def _missing_bounds(
     windows: WindowTable, resources: tuple[str, ...], sat: FloatArray, complete: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return lower and upper bounds of U_w where counters are missing (scoring.md section 7).
+    """Return lower and upper bounds of U_w where counters are missing (docs/method.md, "Missing data").
 
     The unknown part of a window may hold anything from 0 to its cap: SM-active x clock of that very
     part for an SM pipe (1 if that is unknown too), 1 for DRAM.

@@ -70,7 +70,7 @@ class ScopeContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score_of(sums: Sums, context: ScopeContext) -> Score:
-    """Return the score block of a scope (scoring.md sections 5 and 7)."""
+    """Return the score block of a scope (docs/method.md, "Windows" and "Missing data")."""
     scope_us, complete_us = sums.total("time_us"), sums.total(f"complete_us:{context.profile}")
     coverage = complete_us / scope_us if scope_us else 0.0
     why = context.no_score_reason or _low_coverage(sums, coverage, context.profile)
@@ -146,7 +146,7 @@ def _by_resource(sums: Sums, profile: str, complete_us: int, why: str | None) ->
 
 
 def _grade(coverage: float, scope_us: int, context: ScopeContext) -> Grade | None:
-    """Return the grade of scoring.md section 7. A is kept for ceilings calibrated on this GPU."""
+    """Return the grade of docs/method.md, "Missing data". A is kept for ceilings calibrated on this GPU."""
     if not context.has_pipe_counters:
         return "D"
     if context.no_score_reason is not None or scope_us == 0 or coverage < SCORE_COVERAGE_FRAC:

@@ -2,7 +2,7 @@
 
 Time is in us, fractions in parts per million, other quantities in thousandths, products of those:
 all Python integers, so merging is exactly associative and commutative and never overflows
-(scoring.md section 9). Scores of disjoint scopes add: S(A+B) = (N_A+N_B) / (D_A+D_B).
+(docs/method.md, "Sums"). Scores of disjoint scopes add: S(A+B) = (N_A+N_B) / (D_A+D_B).
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ MILLI = 1_000
 FRACTIONS = frozenset(name for name in QUANTITIES if not name.endswith(("_mhz", "_w", "_c", "_mib")))
 MAXIMA = ("temp_gpu_c", "memory_used_mib", "power_gpu_w", "power_module_w")
 POWER_HIGH_FRAC = 0.965
-"""Power at this share of its limit counts as at the cap (scoring.md section 8)."""
+"""Power at this share of its limit counts as at the cap (docs/method.md, "Power and clocks")."""
 
 
 class Sums(msgspec.Struct, kw_only=True):

@@ -8,11 +8,11 @@ NS_PER_S = 1_000_000_000
 NS_PER_US = 1_000
 US_PER_S = 1_000_000
 PPM = 1_000_000
-"""Fractions in the mergeable sums are integers in parts per million (scoring.md section 9)."""
+"""Fractions in the mergeable sums are integers in parts per million (docs/method.md, "Sums")."""
 HZ_PER_MHZ = 1e6
 BITS_PER_BYTE = 8
 DDR_TRANSFERS_PER_CLOCK = 2
-"""HBM and GDDR alike, as NVML reports the memory clock (telemetry.md section 4.1)."""
+"""HBM and GDDR alike, as NVML reports the memory clock."""
 MIB = 1 << 20
 POINTS = 100.0
 

@@ -1,6 +1,6 @@
 """Readings on a job-wide grid of fixed windows: a window takes its exact share of each reading.
 
-Counters are treated as cumulative integrals that are linear between reads (scoring.md section 5.1),
+Counters are treated as cumulative integrals that are linear between reads (docs/method.md, "Windows"),
 so any read times that hit the window edges give the same window, at any sampling period.
 """
 
@@ -12,7 +12,7 @@ from satscore.core.readings import FloatArray, IntArray
 from satscore.core.units import NS_PER_S
 
 WINDOW_NS = NS_PER_S
-"""W0 = 1 s is part of the score's definition (scoring.md section 5.3)."""
+"""W0 = 1 s is part of the score's definition (docs/method.md, "Windows")."""
 KNOWN_QUORUM_FRAC = 0.8
 """A quantity counts as known in a window if it is known for at least this share of its length."""
 

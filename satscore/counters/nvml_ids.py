@@ -1,7 +1,7 @@
 """What NVML calls the fields of a reading: ids, scales, error codes. Data only, no vendor library.
 
 Ids are written out instead of taken from the binding: some moved between driver branches while the
-binding's names stayed, so a name can silently read another field (telemetry.md sections 1.3, 1.5, 1.6).
+binding's names stayed, so a name can silently read another field (NVIDIA's nvml.h of CUDA 12.9 to 13.3).
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """By which counter the power and energy of GPU and module are read on this board and driver.
 
 Which scope answers by which id depends on both, so each is asked once at open and then labelled. A
-scope that is refused stays unknown and is never taken for the other (telemetry.md section 1.5).
+scope that is refused stays unknown and is never taken for the other.
 """
 
 from dataclasses import dataclass

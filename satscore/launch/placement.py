@@ -41,7 +41,7 @@ def visible_gpus(setting: str | None, gpus: "Sequence[HasUuid]") -> tuple[list[i
 
 
 def _position(entry: str, gpus: "Sequence[HasUuid]") -> int | None:
-    if entry.isdigit():
+    if entry.isascii() and entry.isdigit():
         return int(entry) if int(entry) < len(gpus) else None
     matching = [i for i, gpu in enumerate(gpus) if entry.startswith("GPU-") and (gpu.uuid or "").startswith(entry)]
     return matching[0] if len(matching) == 1 else None

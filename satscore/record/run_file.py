@@ -73,6 +73,11 @@ class StreamHeader(msgspec.Struct, frozen=True, kw_only=True):
 _T = TypeVar("_T", RunFile, StreamHeader)
 
 
+def json_text(text: str) -> str:
+    """Return text that JSON can hold: bytes of an argument or a path that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_run_file(directory: Path, content: RunFile) -> None:
     """Write ``run.json``.
 

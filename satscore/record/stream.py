@@ -81,6 +81,8 @@ class StreamWriter:
             OSError: The disk is full or gone; the file then ends with the last whole batch, and
                 nothing more can be appended.
         """
+        if self._fd < 0:
+            raise OSError(f"{self.path}: the recording has ended")
         if len(table):
             self._writer.write_array(_batch(table, self._schema))
             self._flush()
@@ -104,8 +106,6 @@ class StreamWriter:
         data = memoryview(self._buffer.getvalue())
         self._buffer.seek(0)
         self._buffer.truncate()
-        if self._fd < 0:
-            raise OSError(f"{self.path}: the recording has ended")
         written = 0
         try:
             while written < len(data):

@@ -30,16 +30,20 @@ class Telemetry:
         options: What the user asked for.
         command: The command line, verbatim.
         started_ns: CLOCK_MONOTONIC at the command's start.
-        render: Makes the text to print from the summary; called in the controller thread.
+        load_view: Imports and returns what makes the text to print; called in the controller thread.
     """
 
     def __init__(
-        self, options: RunOptions, command: "Sequence[str]", started_ns: int, render: "Callable[[Summary], str]"
+        self,
+        options: RunOptions,
+        command: "Sequence[str]",
+        started_ns: int,
+        load_view: "Callable[[], Callable[[Summary], str]]",
     ) -> None:
         self._options = options
         self._command = list(command)
         self._started_ns = started_ns
-        self._render = render
+        self._load_view = load_view
         self._ended = threading.Event()
         self._opened = threading.Event()
         self._done = threading.Event()
@@ -74,7 +78,7 @@ class Telemetry:
         try:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
-            measurement = Measurement(self._options, self._command, self._started_ns, self._render)
+            measurement = Measurement(self._options, self._command, self._started_ns, self._load_view)
             measurement.run(self._opened, self._ended)
             self._text = measurement.conclude(*self._outcome)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
@@ -95,9 +99,12 @@ def _exit_wait_s() -> float:
 
 
 def start(
-    options: RunOptions, command: "Sequence[str]", started_ns: int, render: "Callable[[Summary], str]"
+    options: RunOptions,
+    command: "Sequence[str]",
+    started_ns: int,
+    load_view: "Callable[[], Callable[[Summary], str]]",
 ) -> Telemetry:
     """Start measuring beside a command that has just been started; returns at once."""
-    telemetry = Telemetry(options, command, started_ns, render)
+    telemetry = Telemetry(options, command, started_ns, load_view)
     telemetry.start()
     return telemetry

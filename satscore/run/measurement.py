@@ -43,7 +43,7 @@ class Measurement:
         options: What the user asked for.
         command: The command line, verbatim.
         started_ns: CLOCK_MONOTONIC at the command's start.
-        render: Makes the text to print from the summary.
+        load_view: Imports and returns what makes the text to print from the summary.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Measurement:
         options: RunOptions,
         command: Sequence[str],
         started_ns: int,
-        render: "Callable[[Summary], str]",
+        load_view: "Callable[[], Callable[[Summary], str]]",
     ) -> None:
         self._options = options
         self._command = redact(command) if options.redact else list(command)
         self._started_ns = started_ns
         self._ended_ns = started_ns
         self._started_at = dt.datetime.now(tz=dt.UTC)
-        self._render = render
+        self._load_view = load_view
         self._notes: list[str] = []
         self._source: Source | None = None
         self._sampler: Sampler | None = None
@@ -98,7 +98,6 @@ class Measurement:
         if self._source is None:
             self._prepare(None)
         from satscore.core.summary import encode  # noqa: PLC0415 - numpy: not needed without a source
-        from satscore.run.results import summarise  # noqa: PLC0415
 
         assert self._recorder is not None
         for _, session in self._ranks:
@@ -106,7 +105,7 @@ class Measurement:
         self._recorder.close_stream()
         end = self._run_end(exit_code, signal_number)
         directory = self._recorder.directory
-        summary = summarise(
+        summary = self._summarise(
             self._start, end, self._ranks, version=__version__, directory=str(directory) if directory else None
         )
         data = encode(summary)
@@ -122,16 +121,22 @@ class Measurement:
         return [gpus[i].index for i in chosen]
 
     def _prepare(self, source: Source | None) -> None:
-        """Open the recording and the session; the source is sampled meanwhile."""
-        from satscore.record.run_file import RunStart  # noqa: PLC0415
+        """Open the recording and the session; the source is sampled meanwhile.
+
+        All that the end will need is imported here: by then the file system may be gone.
+        """
+        from satscore.record.run_file import RunStart, json_text  # noqa: PLC0415
         from satscore.run.recorder import Recorder  # noqa: PLC0415
+        from satscore.run.results import summarise  # noqa: PLC0415
+
+        self._render, self._summarise = self._load_view(), summarise
 
         stamp = self._started_at.astimezone().strftime("%Y%m%dT%H%M%S")
         wanted = self._directory(stamp)
         self._start: RunStart = RunStart(
             run_id=f"{socket.gethostname()}-{stamp}-{os.getpid()}",
-            label=self._options.label or None,
-            command=self._command,
+            label=json_text(self._options.label) or None,
+            command=[json_text(argument) for argument in self._command],
             hostname=socket.gethostname(),
             started_utc=self._started_at.isoformat(timespec="milliseconds"),
             profile=self._options.profile,
@@ -196,7 +201,7 @@ class Measurement:
         return f"satscore: no score: {why}"
 
     def _run_end(self, exit_code: int | None, signal_number: int | None) -> "RunEnd":
-        from satscore.record.run_file import RunEnd  # noqa: PLC0415
+        from satscore.record.run_file import RunEnd, json_text  # noqa: PLC0415
 
         sampler, source, recorder = self._sampler, self._source, self._recorder
         notes = [*self._notes, *(source.notes() if source else []), *(recorder.notes if recorder else [])]
@@ -208,7 +213,7 @@ class Measurement:
             duration_s=(self._ended_ns - self._started_ns) / NS_PER_S,
             late_reads_count=sampler.late_reads_count if sampler else 0,
             latest_read_s=sampler.latest_read_s if sampler else 0.0,
-            notes=list(dict.fromkeys(notes)),
+            notes=[json_text(note) for note in dict.fromkeys(notes)],
             cost=self._cost(),
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from satscore.core.assemble import RunFacts, assemble
 from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
 from satscore.core.units import NS_PER_S, US_PER_S
-from satscore.record.run_file import RunEnd, RunStart, StreamHeader
+from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
 from satscore.run.session import Session
 
 UNFINISHED_NOTE = "satscore was killed before the command ended: this is what had been recorded by then"
@@ -70,7 +70,7 @@ def _run_info(start: RunStart, end: RunEnd | None, sessions: Sequence[Session], 
         finished=end is not None,
         exit_code=end.exit_code if end else None,
         exit_signal=end.exit_signal if end else None,
-        directory=directory,
+        directory=None if directory is None else json_text(directory),
     )
 
 
