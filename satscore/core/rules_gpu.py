@@ -59,8 +59,8 @@ def _power_capped(facts: Facts) -> Judgement | None:
         claims=claims,
         evidence=(
             *_evidence("held down by the cap", by_reason, "frac", "throttle_power"),
-            *_evidence(f"{scope} power over its limit", share, "frac"),
-            *_evidence(f"{scope} power limit", facts.power_limit_w[scope], "W"),
+            *_evidence(f"{scope} power of its cap", share, "frac"),
+            *_evidence(f"{scope} cap", facts.power_limit_w[scope], "W"),
             *_evidence("SM clock", facts.sm_clock_mhz, "MHz"),
         ),
     )
@@ -153,9 +153,9 @@ def _comm_exposed(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("comm",),
         evidence=(
-            *_evidence("nothing but communication", _loss(facts, "comm"), "points", "comm_points"),
+            *_evidence("only communication", _loss(facts, "comm"), "points", "comm_points"),
             *_evidence("busiest link", facts.best_link, "frac"),
-            *_evidence("active time that may be communication, up to", _comm_share(facts), "frac"),
+            *_evidence("comm of active time, at most", _comm_share(facts), "frac"),
         ),
     )
 

@@ -14,6 +14,7 @@ WIDTH = 100
 MAX_LINES = 25
 MAX_FINDINGS = 3
 FINDING_LINES = 3
+MAX_EVIDENCE = 3
 MAX_NOTE_LINES = 4
 LABEL = 11
 BAR_WIDTH = 14
@@ -216,7 +217,7 @@ def _number(value: float | None) -> str:
 def _finding_lines(finding: FindingItem) -> Iterator[str]:
     points = f"{finding.points_pct:.1f} points" if finding.points_pct >= SHOWN_PCT else "no points at stake"
     yield _labelled(finding.severity, _fit(f"{finding.id}, {points}: {finding.title}"))
-    evidence = "; ".join(f"{e.name} {_evidence_value(e.value, e.unit)}" for e in finding.evidence)
+    evidence = "; ".join(f"{e.name} {_evidence_value(e.value, e.unit)}" for e in finding.evidence[:MAX_EVIDENCE])
     yield _labelled("", _fit(f"  because {evidence}"))
     yield _labelled("", _fit(f"  do: {finding.action}; next: {finding.next_command}"))
 
