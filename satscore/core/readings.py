@@ -53,6 +53,17 @@ class ReadingTable:
         )
 
 
+def concatenate(tables: Sequence[ReadingTable]) -> ReadingTable:
+    """Return the readings of several tables (at least one), in their order."""
+    return ReadingTable(
+        gpu=np.concatenate([t.gpu for t in tables]),
+        start_ns=np.concatenate([t.start_ns for t in tables]),
+        end_ns=np.concatenate([t.end_ns for t in tables]),
+        values=np.concatenate([t.values for t in tables]),
+        quality=np.concatenate([t.quality for t in tables]),
+    )
+
+
 def table_of(readings: Sequence[Reading]) -> ReadingTable:
     """Return readings as a table; a reading of no length is dropped (it holds no time)."""
     kept = [r for r in readings if r.end_ns > r.start_ns]

@@ -247,7 +247,7 @@ def rates_of(sums: Sums, context: ScopeContext, gpus: Sequence[GpuResult]) -> Ra
     models = [gpu.model for gpu in gpus if gpu.model is not None]
     peaks = models[0].flops_peak if models else {}
     memory_mib = sums.maxima.get("memory_used_mib")
-    stated = peaks.get(context.dtype) if context.dtype else None
+    stated = _stated_peak(models[0], context.dtype) if models and context.dtype else None
     values: dict[str, float | None] = {
         **means,
         "power_gpu_max_w": _maximum(sums, "power_gpu_w"),
@@ -270,6 +270,16 @@ def rates_of(sums: Sums, context: ScopeContext, gpus: Sequence[GpuResult]) -> Ra
         link_frac={way: share for way in LINK_DIRECTIONS if (share := sums.mean(f"link_{way}")) is not None},
         missing={f: _rate_reason(f, reasons, context) for f, v in (values | named).items() if v is None},
     )
+
+
+def _stated_peak(model: HardwareModel, dtype: str) -> float | None:
+    """Return the peak of a data type at the clock to which the tensor fraction refers.
+
+    FP64 is rated at another clock than the other tensor types, the counter is not.
+    """
+    peak = model.flops_peak.get(dtype)
+    rated = model.rated_clock_mhz["fp64" if dtype == "fp64" else "tensor"]
+    return None if peak is None else peak * model.rated_clock_mhz["tensor"] / rated
 
 
 def _rate_reason(key: str, reasons: dict[str, str], context: ScopeContext) -> str:

@@ -4,6 +4,8 @@ Every whole batch on disk is readable whatever happens afterwards: a batch is ma
 written at once, and a write that fails half-way is cut off again.
 """
 
+import contextlib
+import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -73,6 +75,8 @@ class StreamWriter:
         self._buffer = io.BytesIO()
         self._writer = ipc.StreamWriter.from_writable(self._buffer)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with contextlib.suppress(OSError):  # not every file system has locks; see Recording.is_live
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def append(self, table: ReadingTable) -> None:
         """Write readings as one batch.
@@ -136,17 +140,28 @@ class Recording:
         self.path = path
         self.cut_off = False
         """Set once ``batches`` has met a part of a batch at the end of the file."""
-        try:
-            self._data = path.read_bytes()
-        except OSError as error:
-            raise RecordError(f"{path}: {error.strerror}") from error
         self.header = self._header()
 
+    def is_live(self) -> bool:
+        """Return whether somebody still writes the recording, as far as the file system can tell."""
+        try:
+            with self.path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _stream(self) -> na.ArrayStream:
-        return na.ArrayStream.from_readable(io.BytesIO(self._data))
+        return na.ArrayStream.from_path(str(self.path))
 
     def _header(self) -> StreamHeader:
-        if not self._data:
+        try:
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise RecordError(f"{self.path}: {error.strerror}") from error
+        if size == 0:
             raise RecordError(f"{self.path}: empty: the run ended before its first readings were written")
         try:
             schema = self._stream().schema
@@ -193,6 +208,8 @@ class Recording:
 
 def repair(recording: Recording) -> None:
     """Rewrite a cut-off recording as its valid prefix, so that any Arrow reader opens it.
+
+    Not to be called while it is live: the writer would go on in the replaced file.
 
     Raises:
         OSError: The directory cannot be written; the recording is left as it was.

@@ -9,6 +9,7 @@ from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
 from satscore.run.session import Session
 
 UNFINISHED_NOTE = "satscore was killed before the command ended: this is what had been recorded by then"
+LIVE_NOTE = "the run is still going on: this is what has been recorded so far"
 NO_COST = Cost(cpu_s=None, cpu_pct_of_core=None, rss_max_bytes=None, read_mean_s=None, recording_bytes=None)
 
 
@@ -19,6 +20,7 @@ def summarise(
     *,
     version: str,
     directory: str | None,
+    live: bool = False,
 ) -> Summary:
     """Return the summary of a run.
 
@@ -28,10 +30,11 @@ def summarise(
         ranks: Header and closed session of every rank; empty if there was no source.
         version: satscore's version that measured.
         directory: The run directory as shown to the user, or None.
+        live: Whether the run is still being recorded.
     """
     sessions = [session for _, session in ranks]
     notes = [note for session in sessions for note in session.notes()]
-    notes += end.notes if end else [UNFINISHED_NOTE]
+    notes += end.notes if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
     facts = RunFacts(
         satscore_version=version,
         data_kind=_data_kind([header for header, _ in ranks]),

@@ -18,6 +18,8 @@ MAX_EVIDENCE = 3
 MAX_NOTE_LINES = 4
 LABEL = 11
 BAR_WIDTH = 14
+COMMAND_WIDTH = 40
+TITLE_WIDTH = WIDTH - len("---  ---")
 SHOWN_PCT = 0.05
 """Parts that would be printed as 0.0 are left out."""
 NAMES = {
@@ -71,21 +73,21 @@ def _title(summary: Summary) -> str:
     run = summary.run
     ending = f"exit {run.exit_code}" if run.exit_code is not None else run.exit_signal or "not finished"
     time = f"{run.duration_s:.1f} s" if run.duration_s is not None else f"{run.observed_s:.1f} s observed"
-    parts = [
-        f"satscore {summary.satscore_version}",
-        mark(summary),
-        _shortened(shlex.join(run.command), 40),
-        time,
-        ending,
-    ]
-    text = " | ".join(part for part in parts if part)
+    head = [f"satscore {summary.satscore_version}", mark(summary)]
+    room = TITLE_WIDTH - sum(len(part) + 3 for part in (*head, time, ending) if part)
+    parts = [*head, _shortened(shlex.join(run.command), max(10, min(COMMAND_WIDTH, room))), time, ending]
+    text = _shortened(" | ".join(part for part in parts if part), TITLE_WIDTH)
     return f"--- {text} " + "-" * max(3, WIDTH - len(text) - 5)
 
 
 def _shortened(text: str, width: int) -> str:
     """Return text in one printable line of at most ``width`` characters."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
+    clean = _printable(text)
     return clean if len(clean) <= width else clean[: width - 3] + "..."
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _labelled(label: str, text: str) -> str:
@@ -100,6 +102,8 @@ def _scored(summary: Summary) -> Iterator[str]:
     score, job = summary.job.score, summary.job
     yield _labelled("saturation", _fit(" | ".join(_headline(summary))))
     yield _labelled("", _fit(" | ".join(_quality(summary))))
+    if score.coverage_frac < 1:
+        yield from _range_line(score)
     yield from _bound_lines(summary)
     yield from _loss_lines(summary)
     if job.gpus_count > 1 and job.worst and job.best:
@@ -134,8 +138,11 @@ def _quality(summary: Summary) -> Iterator[str]:
     by = [f"{name} {value:.1f}" for name, value in score.by_resource_pct.items() if value >= SHOWN_PCT]
     if by:
         yield f"profile {summary.method.profile}: " + " + ".join(by)
-    if score.coverage_frac < 1 and score.score_min_pct is not None and score.score_max_pct is not None:
-        yield f"{score.score_min_pct:.1f} to {score.score_max_pct:.1f} whatever was missing"
+
+
+def _range_line(score: Score) -> Iterator[str]:
+    if score.score_min_pct is not None and score.score_max_pct is not None:
+        yield _labelled("", f"S between {score.score_min_pct:.1f} and {score.score_max_pct:.1f} whatever was missing")
 
 
 def _which(summary: Summary, extreme: object) -> str:
@@ -145,7 +152,7 @@ def _which(summary: Summary, extreme: object) -> str:
 
 def _bound_lines(summary: Summary) -> Iterator[str]:
     """Yield the bound that S divides by, its source, and the state that chose the ceiling."""
-    gpu = summary.ranks[0].gpus[0]
+    gpu = next(gpu for rank in summary.ranks for gpu in rank.gpus)
     bounds = {bound.resource: bound for bound in gpu.bounds}
     dtype = summary.method.dtype or "bf16"
     tensor = bounds.get(f"tensor {dtype}") or bounds.get("tensor bf16") or bounds.get("tensor fp16")
@@ -232,11 +239,11 @@ def _evidence_value(value: float, unit: str) -> str:
 
 def _unscored(summary: Summary) -> Iterator[str]:
     """Yield why there is no score, and the achieved rates that are known all the same."""
-    for i, line in enumerate(textwrap.wrap(f"none: {summary.headline.reason}", WIDTH - LABEL)[:4]):
+    for i, line in enumerate(textwrap.wrap(_printable(f"none: {summary.headline.reason}"), WIDTH - LABEL)[:4]):
         yield _labelled("score" if i == 0 else "", line)
     score, rates = summary.job.score, summary.job.rates
-    if score.score_min_pct is not None and score.score_max_pct is not None and score.grade is None:
-        yield _labelled("", f"S between {score.score_min_pct:.1f} and {score.score_max_pct:.1f} whatever was missing")
+    if score.grade is None:
+        yield from _range_line(score)
     achieved = [text for text in _achieved(rates) if text]
     if achieved:
         yield _labelled("achieved", _fit(", ".join(achieved)))
@@ -263,7 +270,7 @@ def _notes(summary: Summary, room: int) -> list[str]:
     notes = [note for note in summary.notes if note not in said and not note.startswith("SIMULATED")]
     lines = list[str]()
     for shown, note in enumerate(notes):
-        wrapped = textwrap.wrap(note, WIDTH - LABEL)
+        wrapped = textwrap.wrap(_printable(note), WIDTH - LABEL)
         is_last = shown == len(notes) - 1
         if len(lines) + len(wrapped) > room - (not is_last):
             wrapped = wrapped[: max(0, room - 1 - len(lines))]

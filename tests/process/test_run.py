@@ -121,6 +121,20 @@ def test_killed_wrapper_leaves_the_command_and_a_readable_recording(tmp_path):
     assert any("killed" in note for note in summary["notes"])
 
 
+def test_report_of_a_run_that_goes_on_does_not_touch_it(tmp_path):
+    run = tmp_path / "run"
+    with running(satscore("--source", "sim:llm,speed=20", "--out", str(run), "--", "sleep", "2.5")) as wrapper:
+        (recording,) = wait_for(lambda: [p for p in run.glob("readings-*") if p.stat().st_size], "the first batch")
+        inode = recording.stat().st_ino
+        with recording.open("ab") as file:
+            file.write(b"half a batch")  # as a reader may meet it in the middle of a write
+        report = finish(satscore("report", str(run)))
+        assert report.returncode == 0
+        assert b"still going on" in report.stdout
+        assert recording.stat().st_ino == inode
+        assert wrapper.wait(10) == 0
+
+
 def test_cut_off_recording_is_scored_and_repaired(tmp_path):
     run = tmp_path / "run"
     finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", "sleep", "1.6"))
