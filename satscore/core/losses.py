@@ -120,9 +120,10 @@ def split_clock(clock: FloatArray, throttle: FloatArray) -> FloatArray:
 
 
 def _split_clock(clock: IntArray, windows: WindowTable) -> dict[str, IntArray]:
-    """Split the clock part in whole ppm; a reason without a counter explains nothing."""
+    """Split the clock part in whole ppm; without the main reasons the rest has no known reason."""
     throttle = np.stack([known_mean(windows, f"throttle_{r}") for r in THROTTLE_REASONS], axis=1)
-    unreadable = np.isnan(throttle).all(axis=1)
+    main = [THROTTLE_REASONS.index(reason) for reason in ("power", "thermal")]
+    unreadable = np.isnan(throttle[:, main]).any(axis=1)
     shares = split_clock(clock.astype(np.float64), np.clip(np.nan_to_num(throttle), 0.0, 1.0))
     whole = np.floor(shares[:, :-1]).astype(np.int64)
     rest = clock - whole.sum(axis=1)

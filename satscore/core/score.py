@@ -31,7 +31,7 @@ class WindowScores:
         attainable: The same against the attainable rates, clipped at 1.
         attainable_active: Active share of the resource nearest to its attainable rate, over the
             active share of that best kernel.
-        lo: Lower bound of U_w whatever the missing counters were; equals ``sat`` where complete.
+        lo: Lower bound of U_w whatever the missing counters were; ``sat`` where nothing was missing.
         hi: Upper bound of U_w whatever the missing counters were.
         exceeds_bound: A fraction is above 1.02: wrong SKU, bound or counter.
         exceeds_ceiling: A fraction is more than 3 % above its attainable rate.
@@ -155,7 +155,10 @@ def _missing_bounds(
         room = 1.0 - share if resource == "dram" else _room(windows, resource)
         lo = np.maximum(lo, known)
         hi = np.maximum(hi, known + room)
-    return np.where(complete, sat, np.minimum(1.0, lo)), np.where(complete, sat, np.minimum(1.0, hi))
+    # A complete window may still lack a fifth: its mean stands in for that, but proves nothing about it.
+    below = np.where(complete, np.fmin(lo, sat), lo)
+    above = np.where(complete, np.fmax(hi, sat), hi)
+    return np.minimum(1.0, below), np.minimum(1.0, above)
 
 
 def _room(windows: WindowTable, pipe: str) -> FloatArray:

@@ -130,9 +130,8 @@ def _complete(sums: Sums, name: str, complete_us: int, why: str | None) -> float
 
 
 def _bound(sums: Sums, profile: str, side: str) -> float:
-    """Return S_min ("lo") or S_max ("hi"): known windows plus the bounds of the others."""
-    total = sums.total(f"sat:{profile}") + sums.total(f"{side}:{profile}")
-    return points(total / PPM / sums.total("time_us"))
+    """Return S_min ("lo") or S_max ("hi") over the whole scope."""
+    return points(sums.total(f"{side}:{profile}") / PPM / sums.total("time_us"))
 
 
 def _pct(frac: float | None) -> float | None:

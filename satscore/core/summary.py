@@ -46,7 +46,8 @@ class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     period_s: float
     """Nominal time between reads; the measured one is in ``interval_mean_s``."""
     interval_mean_s: float | None
-    reads_count: int
+    readings_count: int
+    """Intervals read, summed over GPUs."""
     late_reads_count: int
     """Reads that came more than half a period after their deadline."""
     latest_read_s: float

@@ -97,7 +97,7 @@ def add_windows(sums: Sums, windows: WindowTable, bounds: Bounds, profile: str) 
 
     Names of totals, x a profile, r a resource, p a part of the loss tree, q a quantity:
     ``time_us``, ``windows``; ``complete_us:x`` and in ppm us ``sat:x``, ``sat_hi:x``, ``lo:x``,
-    ``hi:x`` (the last two over incomplete windows only); for the run's profile ``attainable``,
+    ``hi:x`` (the last two over all windows); for the run's profile ``attainable``,
     ``by:r``, ``loss:p``, ``loss_attainable:p``, ``level:k``, and in us ``exceeds_bound_us``,
     ``exceeds_ceiling_us``; ``sum:q`` (ppm us or thousandths us) with ``known_us:q``; and in us
     ``power_high_us:scope``, ``throttle_power_us``.
@@ -125,12 +125,11 @@ def _dot(frac: FloatArray, length_us: IntArray, scale: int = PPM) -> int:
 
 
 def _add_profile(sums: Sums, scores: WindowScores, length_us: IntArray, profile: str) -> None:
-    missing_us = np.where(scores.complete, 0, length_us)
     _add(sums, f"complete_us:{profile}", int(length_us[scores.complete].sum()))
     _add(sums, f"sat:{profile}", _dot(scores.sat, length_us))
     _add(sums, f"sat_hi:{profile}", _dot(scores.sat_hi, length_us))
-    _add(sums, f"lo:{profile}", _dot(scores.lo, missing_us))
-    _add(sums, f"hi:{profile}", _dot(scores.hi, missing_us))
+    _add(sums, f"lo:{profile}", _dot(scores.lo, length_us))
+    _add(sums, f"hi:{profile}", _dot(scores.hi, length_us))
 
 
 def _add_headline(sums: Sums, scores: WindowScores, windows: WindowTable, length_us: IntArray, profile: str) -> None:

@@ -86,7 +86,7 @@ def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[Stre
         scenario=ranks[0][0].scenario if ranks else None,
         period_s=start.period_s,
         interval_mean_s=read_us / US_PER_S / intervals if intervals else None,
-        reads_count=intervals,
+        readings_count=intervals,
         late_reads_count=end.late_reads_count if end else 0,
         latest_read_s=end.latest_read_s if end else 0.0,
         driver_version=gpus[0].driver_version if gpus else None,

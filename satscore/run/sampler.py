@@ -64,16 +64,17 @@ class Sampler:
                 tick += 1
                 deadline_ns = start_ns + tick * self._period_ns
                 jitter_ns = round(self._period_ns * self._jitter.uniform(-JITTER_FRAC, JITTER_FRAC))
-                stopped = clock.wait_until(max(deadline_ns + jitter_ns, last_ns + MIN_GAP_NS), self._stop)
+                target_ns = max(deadline_ns + jitter_ns, last_ns + MIN_GAP_NS)
+                stopped = clock.wait_until(target_ns, self._stop)
                 if stopped and clock.now_ns() - last_ns < MIN_GAP_NS:
                     break
-                late_ns = 0 if stopped else clock.now_ns() - deadline_ns
+                late_ns = 0 if stopped else clock.now_ns() - target_ns
                 self._count_lateness(late_ns)
                 last_ns = self._read()
                 if stopped:
                     break
                 # Deadlines missed altogether are skipped, not caught up: the interval is measured anyway.
-                tick += max(0, late_ns) // self._period_ns
+                tick += max(0, last_ns - deadline_ns) // self._period_ns
         except Exception as error:  # noqa: BLE001 - a source must never take the run down
             self.failure = f"{type(error).__name__}: {error}"
         finally:

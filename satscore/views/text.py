@@ -288,8 +288,8 @@ def _cost(summary: Summary) -> Iterator[str]:
     if cost.rss_max_bytes is not None:
         parts.append(f"{cost.rss_max_bytes / 1e6:.0f} MB")
     if source.interval_mean_s is not None:
-        late = f", {source.late_reads_count} late" if source.late_reads_count else ""
-        parts.append(f"{source.name}: {source.reads_count} reads every {source.interval_mean_s:.2f} s{late}")
+        late = f", {source.late_reads_count} reads late" if source.late_reads_count else ""
+        parts.append(f"{source.name}: {source.readings_count} readings of {source.interval_mean_s:.2f} s{late}")
     if cost.recording_bytes is not None:
         parts.append(f"recording {cost.recording_bytes / 1e3:.0f} kB")
     if parts:

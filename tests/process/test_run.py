@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -21,12 +22,12 @@ def satscore(*words: str) -> list[str]:
     return [*PROGRAM, *words]
 
 
-def summary_of(directory: Path) -> dict:
+def summary_of(directory: Path) -> Any:
     return json.loads((directory / "summary.json").read_text())
 
 
-def loss_points(loss: list[dict]) -> float:
-    return sum(part["points_pct"] for part in loss)
+def loss_points(loss: list[dict[str, Any]]) -> float:
+    return float(sum(part["points_pct"] for part in loss))
 
 
 def test_simulated_training_is_scored_and_marked(tmp_path):

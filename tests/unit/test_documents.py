@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from tests.unit.sim_runs import four_ranks, no_gpu, one_process
 
 from satscore.core.summary import Summary, decode, encode, json_schema
 from satscore.views.text import render
+from tests.unit.sim_runs import four_ranks, no_gpu, one_process
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

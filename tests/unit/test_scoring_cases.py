@@ -1,14 +1,16 @@
 """The worked examples of the scoring reference, to 1e-3 points (section 14)."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
-from tests.unit.scenes import E1, E2, H200, IDLE, score, series
 
 from satscore.core import windows as windows_module
 from satscore.core.facts import SINGLE_CTA_COMM_SMS, comm_share_estimate, facts_of, tensor_flops_s
 from satscore.core.losses import split_clock
 from satscore.core.scorer import GpuScorer
 from satscore.core.sums import Sums
+from tests.unit.scenes import E1, E2, H200, IDLE, score, series
 
 TOLERANCE = 1e-3
 GROUPS = {
@@ -35,7 +37,7 @@ def close(value: float) -> object:
     return pytest.approx(value, abs=TOLERANCE)
 
 
-CASES = {
+CASES: dict[str, tuple[list[tuple[float, Mapping[str, float]]], dict[str, float], dict[str, float]]] = {
     "E1 GEMM": (
         [(10, E1)],
         {"S": 79.6216, "S_hi": 82.4735, "T": 79.6216, "S_att": 99.9016},
