@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from satscore.launch.request import RunOptions as RunOptions  # noqa: PLC0414 - re-export
 
 MIN_PERIOD_S = 0.12
+MAX_PERIOD_S = 60.0
 PROFILES = ("train", "hpc", "tensor")
 RECORDS = ("full", "no")
 DTYPES = ("fp64", "tf32", "bf16", "fp16", "fp8", "int8", "fp4")
@@ -70,10 +71,10 @@ def _period_s(text: str) -> float:
         period_s = float(text)
     except ValueError:
         raise UsageError(f"{text!r} is not a number of seconds", hint="for example 0.2") from None
-    if not MIN_PERIOD_S <= period_s < float("inf"):
+    if not MIN_PERIOD_S <= period_s <= MAX_PERIOD_S:
         raise UsageError(
-            f"{text} s is out of range",
-            hint=f"the shortest period is {MIN_PERIOD_S} s: no counter can be read again sooner",
+            f"{text} s is out of range: {MIN_PERIOD_S} to {MAX_PERIOD_S:g} s",
+            hint="no counter can be read again sooner" if period_s < MIN_PERIOD_S else "for example 0.2",
         )
     return period_s
 
@@ -82,6 +83,12 @@ def _text(text: str) -> str:
     if not text:
         raise UsageError("the value is empty", hint=HELP_HINT)
     return text
+
+
+def _json_file(text: str) -> str:
+    if text == "-":
+        raise UsageError("stdout is the command's; name a file", hint=HELP_HINT)
+    return _text(text)
 
 
 class Option:
@@ -111,15 +118,15 @@ class Option:
 
 OPTIONS = (
     Option("source", "source", _source, "SOURCE", "counters from auto (default), gpm, nvml or sim[:SCENARIO]"),
-    Option("period", "period_s", _period_s, "S", f"seconds between two reads (0.2; at least {MIN_PERIOD_S})"),
+    Option("period", "period_s", _period_s, "S", f"seconds between reads (0.2; {MIN_PERIOD_S} to {MAX_PERIOD_S:g})"),
     Option("profile", "profile", _one_of(PROFILES), "NAME", "what may saturate: train (default), hpc, tensor"),
     Option("dtype", "dtype", _one_of(DTYPES), "TYPE", f"format of the bound: {' '.join(DTYPES)}"),
-    Option("out", "out", _text, "DIR", "run directory (default: satscore-runs/..., or the job's name)"),
+    Option("out", "out", _text, "DIR", "run directory (default: satscore-runs/<time>-<label>)"),
     Option("record", "record", _one_of(RECORDS), "HOW", "keep every reading: full (default) or no"),
-    Option("json", "json", _text, "FILE", "write the summary as JSON to FILE as well"),
+    Option("json", "json", _json_file, "FILE", "write the summary as JSON to FILE as well"),
     Option("label", "label", _text, "TEXT", "a name for this run in reports"),
     Option("forward", "forward", _one_of(POLICIES), "WHICH", "signals passed on: auto (default), always, never"),
-    Option("quiet", "quiet", None, "", "no block at exit; --no-quiet undoes SATSCORE_QUIET"),
+    Option("quiet", "quiet", None, "", "no block at exit, only failures; --no-quiet undoes SATSCORE_QUIET"),
     Option("redact", "redact", None, "", "hide what looks like a secret in files (default); --no-redact"),
 )
 _VALUED = {option.flag: option for option in OPTIONS if option.check}
@@ -224,10 +231,10 @@ def run_options(values: "dict[str, Any]") -> "RunOptions":
 _EXAMPLES = """\
 examples:
   satscore -- python pretrain.py --lr 3e-4         run, then say how full the GPUs were
-  srun satscore -- python pretrain.py              one wrapper per rank of a Slurm step
-  torchrun --nproc-per-node 4 --no-python satscore python train.py
+  satscore -- torchrun --nproc-per-node 4 train.py one wrapper around the launcher of a node
   satscore --json score.json --label nightly -- ./train.sh
   satscore --source sim -- sleep 20                try it without a GPU
+  satscore report satscore-runs/...                the same text again, from the recording
 
 exit codes:
   125  wrong usage, or a failure of satscore before the command started
@@ -259,6 +266,6 @@ def usage_text() -> str:
     return (
         "usage: satscore [OPTIONS] [--] CMD [ARG...]\n"
         "       satscore run [OPTIONS] [--] CMD [ARG...]    where CMD is named like a subcommand\n"
-        "       satscore report RUN...                      rebuild the outputs of recorded runs\n"
+        "       satscore report RUN                         rebuild the outputs of a recorded run\n"
         "       satscore models [list|show NAME|check]      hardware models and their sources"
     )

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from satscore.core.bound_rows import bound_rows
 from satscore.core.bounds import PROFILES
 from satscore.core.facts import facts_of
-from satscore.core.hwmodel import HardwareModel
+from satscore.core.rates import rates_of
 from satscore.core.rules import Finding, NotJudged, evaluate
 from satscore.core.rules_gpu import RULES
 from satscore.core.summarise import (
@@ -15,12 +16,10 @@ from satscore.core.summarise import (
     known_fracs,
     loss_of,
     missing_reasons,
-    rates_of,
     score_of,
 )
 from satscore.core.summary import (
     SCHEMA_VERSION,
-    Bound,
     Cost,
     DataKind,
     EvidenceItem,
@@ -37,12 +36,14 @@ from satscore.core.summary import (
     SourceInfo,
     Summary,
 )
-from satscore.core.sums import merge_all
+from satscore.core.sums import Sums, merge_all
 from satscore.core.units import NS_PER_S
 from satscore.core.windows import WINDOW_NS
 
 SHORT_RUN_WINDOWS = 120
 IDLE_GPU_ENGINE_FRAC = 0.02
+STALE_CEILING_FRAC = 0.05
+SLOW_READS_S = 1.0
 
 
 class RankResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +95,7 @@ def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
         ranks=rank_blocks,
         findings=findings,
         not_judged=not_judged,
-        notes=[*facts.notes, *_own_notes(gpus, job.score)],
+        notes=[*facts.notes, *_own_notes(gpus, job.score, facts)],
         cost=facts.cost,
     )
 
@@ -135,20 +136,23 @@ def _rank(rank: RankResult, facts: RunFacts) -> RankSummary:
 
 def _gpu(gpu: GpuResult, facts: RunFacts) -> GpuSummary:
     context = _context(facts, [gpu])
-    score = score_of(gpu.sums, context)
+    score, known = score_of(gpu.sums, context), known_fracs(gpu.sums)
     return GpuSummary(
         index=gpu.info.index,
+        nvml_index=gpu.info.nvml_index,
+        pci_bus_id=gpu.info.pci_bus_id,
         uuid=gpu.info.uuid,
         name=gpu.info.name,
         model_id=gpu.model.id if gpu.model else None,
         model_note=gpu.model_note,
         vboost_level=gpu.info.vboost_level,
+        ceilings_missing=list(gpu.bounds.ceilings_missing),
         score=score,
         loss=loss_of(gpu.sums, facts.profile, score),
         rates=rates_of(gpu.sums, context, [gpu]),
-        bounds=_bounds(gpu) if gpu.model else [],
-        fields_known_frac=known_fracs(gpu.sums),
-        fields_missing=missing_reasons(gpu.sums),
+        bounds=bound_rows(gpu),
+        fields_known_frac=known,
+        fields_missing={name: reason for name, reason in missing_reasons(gpu.sums).items() if name in known},
     )
 
 
@@ -161,7 +165,13 @@ def _job(
     sums = merge_all(gpu.sums for gpu in gpus)
     score = score_of(sums, context)
     scored = [
-        Extreme(rank=r.rank, gpu_index=g.index, hostname=r.hostname, score_pct=g.score.score_pct)
+        Extreme(
+            rank=r.rank,
+            gpu_index=g.index,
+            nvml_index=g.nvml_index,
+            hostname=r.hostname,
+            score_pct=g.score.score_pct,
+        )
         for r in blocks
         for g in r.gpus
         if g.score.score_pct is not None
@@ -171,6 +181,7 @@ def _job(
         ranks_count=len(ranks),
         nodes_count=len({rank.hostname for rank in ranks}),
         gpus_count=len(gpus),
+        gpus_scored_count=len(scored),
         score=score,
         loss=loss_of(sums, context.profile, score),
         rates=rates_of(sums, context, gpus),
@@ -184,7 +195,7 @@ def _headline(score: Score, gpus: Sequence[GpuResult], facts: RunFacts) -> Headl
     if score.score_pct is None:
         reason = _no_score_reason(facts, gpus) or score.missing.get("score_pct", "no score")
         return Headline(kind="none", score_pct=None, score_hi_pct=None, short_run=False, reason=reason)
-    short = score.scope_s < len(gpus) * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S
+    short = score.scope_gpu_s < len(gpus) * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S
     return Headline(
         kind="total",
         score_pct=score.score_pct,
@@ -197,8 +208,18 @@ def _headline(score: Score, gpus: Sequence[GpuResult], facts: RunFacts) -> Headl
 def _findings(gpus: Sequence[GpuResult], profile: str, score: Score) -> tuple[list[FindingItem], list[NotJudgedItem]]:
     if score.score_pct is None:
         return [], [NotJudgedItem(id=rule.id, missing=["score"]) for rule in RULES]
-    found, not_judged = evaluate(RULES, facts_of([gpu.sums for gpu in gpus], profile))
+    working = [gpu.sums for gpu in gpus if not is_idle(gpu)]
+    if not working:
+        return [], [NotJudgedItem(id=rule.id, missing=["work on the GPU"]) for rule in RULES]
+    found, not_judged = evaluate(RULES, facts_of(working, profile), _share_of_time(working, gpus, profile))
     return [_finding_item(f) for f in found], [_not_judged_item(n) for n in not_judged]
+
+
+def _share_of_time(working: Sequence[Sums], gpus: Sequence[GpuResult], profile: str) -> float:
+    """Return how much of the scored time is of GPUs that worked: for their points in the job."""
+    name = f"complete_us:{profile}"
+    whole = sum(gpu.sums.total(name) for gpu in gpus)
+    return sum(sums.total(name) for sums in working) / whole if whole else 0.0
 
 
 def _finding_item(finding: Finding) -> FindingItem:
@@ -208,7 +229,8 @@ def _finding_item(finding: Finding) -> FindingItem:
         severity=finding.severity,
         points_pct=finding.points,
         evidence=[
-            EvidenceItem(name=e.name, value=e.value, unit=e.unit, threshold=e.threshold) for e in finding.evidence
+            EvidenceItem(key=e.key, name=e.name, value=e.value, unit=e.unit, threshold=e.threshold)
+            for e in finding.evidence
         ],
         action=finding.action,
         hint=finding.hint,
@@ -221,85 +243,46 @@ def _not_judged_item(item: NotJudged) -> NotJudgedItem:
     return NotJudgedItem(id=item.id, missing=list(item.missing))
 
 
-def _bounds(gpu: GpuResult) -> list[Bound]:
-    """Return the bounds that the numbers of this GPU stand on, each with its source."""
-    assert gpu.model is not None
-    model = gpu.model
-    rows = [
-        _bound(model, "dram", "dram_peak_bytes_s", "B/s", None, "datasheet peak"),
-        *(
-            _bound(model, f"tensor {dtype}", f"flops_peak.{dtype}", "FLOP/s", _rated(model, dtype), "dense")
-            for dtype in model.flops_peak
-        ),
-        *(
-            _bound(
-                model,
-                f"{pipe} pipe",
-                f"vector_flops_peak.{pipe}",
-                "FLOP/s",
-                model.rated_clock_mhz[pipe],
-                "no tensor",
-            )
-            for pipe in model.vector_flops_peak
-        ),
-        *(
-            _bound(model, link, f"link_peak_bytes_s.{link}", "B/s", None, "per direction")
-            for link in model.link_peak_bytes_s
-        ),
-    ]
-    for entry in gpu.bounds.ceilings:
-        vboost = "unknown" if entry.vboost_level is None else str(entry.vboost_level)
-        rows.append(
-            Bound(
-                resource=f"{entry.resource} attainable",
-                kind=entry.kind,
-                value=entry.attainable_frac,
-                unit="frac",
-                clock_mhz=None,
-                condition=f"{entry.cap_scope} cap {entry.cap_w:g} W, vBoost {vboost}, {entry.dtype or 'any type'}",
-                uncertainty_frac=entry.uncertainty_frac,
-                source=entry.source.label,
-            )
-        )
-    return rows
-
-
-def _rated(model: HardwareModel, dtype: str) -> float:
-    return model.rated_clock_mhz["fp64" if dtype == "fp64" else "tensor"]
-
-
-def _bound(model: HardwareModel, resource: str, key: str, unit: str, clock_mhz: float | None, condition: str) -> Bound:
-    number = model.numbers[key]
-    return Bound(
-        resource=resource,
-        kind=number.kind,
-        value=number.value,
-        unit=unit,
-        clock_mhz=clock_mhz,
-        condition=condition,
-        uncertainty_frac=number.uncertainty_frac,
-        source=number.source.label,
-    )
-
-
-def _own_notes(gpus: Sequence[GpuResult], score: Score) -> list[str]:
-    """Return what the numbers themselves call for: bounds exceeded, stale ceilings, GPUs without work."""
-    notes = []
-    idle = [str(g.info.index) for g in gpus if (e := g.sums.mean("engine")) is not None and e < IDLE_GPU_ENGINE_FRAC]
-    if idle and len(idle) < len(gpus):
-        notes.append(
-            f"GPU {', '.join(idle)} had no work and counts in the mean: "
-            "set CUDA_VISIBLE_DEVICES to the GPUs of this run"
-        )
-    if score.bound_exceeded_frac > 0:
+def _own_notes(gpus: Sequence[GpuResult], score: Score, facts: RunFacts) -> list[str]:
+    """Return what the numbers themselves call for."""
+    notes = _idle_note(gpus)
+    if score.bound_exceeded_frac:
         notes.append(
             f"a counter was above 102 % of its bound for {score.bound_exceeded_frac:.1%} of the time: "
             "wrong model or bound"
         )
-    if score.ceiling_exceeded_frac > 0.05:
+    if (score.ceiling_exceeded_frac or 0.0) > STALE_CEILING_FRAC:
         notes.append(
             f"the attainable rate was exceeded for {score.ceiling_exceeded_frac:.0%} of the time: its entry is stale"
         )
+    if score.score_pct is None:
+        return notes
     if any(g.bounds.ceilings_at_other_cap for g in gpus):
-        notes.append("attainable rates were measured at another power cap or vBoost level: grade at most C")
+        notes.append("attainable rates are of another power cap, or of a vBoost level that may not be ours: grade C")
+    missing = sorted({f"{r} of {g.model.name}" for g in gpus if g.model for r in g.bounds.ceilings_missing})
+    if missing:
+        notes.append(f"no attainable rate is known for {', '.join(missing)}: 100 % is taken, S_att is a lower value")
+    if facts.source.period_s >= SLOW_READS_S:
+        notes.append("reads of 1 s or more: windows are as long as the reads, the clock part is a lower bound")
     return notes
+
+
+def _idle_note(gpus: Sequence[GpuResult]) -> list[str]:
+    idle = [gpu_number(gpu.info.nvml_index, gpu.info.index) for gpu in gpus if is_idle(gpu)]
+    if not idle:
+        return []
+    which = f"GPU {', '.join(idle)} had no work"
+    if len(idle) == len(gpus):
+        return [f"{which}: did the command use these GPUs?"]
+    return [f"{which} and counts in the mean: set CUDA_VISIBLE_DEVICES to the GPUs of this run"]
+
+
+def gpu_number(nvml_index: int | None, index: int) -> str:
+    """Return the number by which people know a GPU: the driver's, where there is one."""
+    return str(index if nvml_index is None else nvml_index)
+
+
+def is_idle(gpu: GpuResult) -> bool:
+    """Return whether a GPU is known to have had no work."""
+    engine = gpu.sums.mean("engine")
+    return engine is not None and engine < IDLE_GPU_ENGINE_FRAC

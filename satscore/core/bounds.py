@@ -22,6 +22,9 @@ PROFILES: dict[str, tuple[str, ...]] = {
 }
 """Resources that may saturate (docs/method.md, first section). Pipes share hardware: maximised, never summed."""
 
+SCORED = {**PROFILES, "dram": ("dram",)}
+"""What is scored of every window: the profiles, and DRAM alone, which stands beside the headline."""
+CEILING_RESOURCES = ("tensor", "dram")
 CAP_TOLERANCE_FRAC = 0.02
 """A cap within 2 % of an entry's is the same cap: boards report 699.9 W for 700 W."""
 
@@ -47,7 +50,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     ceilings: tuple[Attainable, ...] = ()
     """The entries of the hardware model behind ``attainable_frac``."""
     ceilings_at_other_cap: bool = False
-    """An entry was measured at another power cap or vBoost level: the grade is at most C."""
+    """An entry was measured at another power cap, or at a vBoost level that may not be ours: grade C at most."""
+    ceilings_missing: tuple[str, ...] = ()
+    """Of tensor and DRAM, those without a known attainable rate."""
 
 
 def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bounds:
@@ -59,13 +64,13 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         dtype: The tensor data type that the user states; chooses the tensor ceiling.
     """
     caps = {"gpu": gpu.power_limit_gpu_w, "module": gpu.power_limit_module_w}
-    stated = tuple(e for e in model.attainable_if_stated if e.dtype == dtype)
-    entries_by_dtype = tuple(e for e in model.attainable if not stated or e.resource != "tensor") + stated
-    chosen = {r: _ceiling(entries_by_dtype, r, caps, gpu.vboost_level) for r in ("tensor", "dram")}
+    usable = (*model.attainable, *model.attainable_if_stated)
+    usable = tuple(e for e in usable if e.resource != "tensor" or e.dtype in _ceiling_dtypes(dtype))
+    chosen = {r: _ceiling(usable, r, caps, gpu.vboost_level) for r in CEILING_RESOURCES}
     entries = {r: found for r, found in chosen.items() if found is not None}
     return Bounds(
         model_id=model.id,
-        rated_clock_mhz={pipe: model.rated_clock_mhz[pipe] for pipe in SM_PIPES},
+        rated_clock_mhz={pipe: model.rated_clock_mhz[_rating(pipe, dtype)] for pipe in SM_PIPES},
         counter_gain={resource: model.counter_gain.get(resource, 1.0) for resource in RESOURCES},
         dram_clock_bytes_s_per_mhz=model.memory_bus_bits / BITS_PER_BYTE * DDR_TRANSFERS_PER_CLOCK * HZ_PER_MHZ,
         dram_peak_bytes_s=model.dram_peak_bytes_s,
@@ -77,8 +82,19 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         sm_clock_max_mhz=gpu.sm_clock_max_mhz or model.sm_clock_max_mhz,
         tensor_clock_cap_mhz=model.tensor_clock_cap_mhz,
         ceilings=tuple(entries.values()),
+        ceilings_missing=tuple(r for r in CEILING_RESOURCES if r not in entries),
         ceilings_at_other_cap=any(not _same_state(e, caps, gpu.vboost_level) for e in entries.values()),
     )
+
+
+def _ceiling_dtypes(dtype: str | None) -> tuple[str | None, ...]:
+    """Return the data types whose tensor ceiling holds: BF16 and FP16 run at one rate, others have their own."""
+    return ("bf16", "fp16") if dtype in (None, "bf16", "fp16") else (dtype,)
+
+
+def _rating(pipe: str, dtype: str | None) -> str:
+    """Return whose rated clock holds for a pipe: FP64 on tensor cores is rated at the FP64 clock."""
+    return "fp64" if pipe == "tensor" and dtype == "fp64" else pipe
 
 
 def unmodelled(gpu: GpuInfo) -> Bounds:
@@ -123,4 +139,4 @@ def _cap_distance(entry: Attainable, caps: Mapping[str, float | None]) -> float:
 
 def _same_state(entry: Attainable, caps: Mapping[str, float | None], vboost: int | None) -> bool:
     same_cap = _cap_distance(entry, caps) <= CAP_TOLERANCE_FRAC
-    return same_cap and (entry.vboost_level is None or vboost is None or entry.vboost_level == vboost)
+    return same_cap and (entry.vboost_level is None or entry.vboost_level == vboost)

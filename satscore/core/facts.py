@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import msgspec
 
 from satscore.core.bounds import PROFILES
-from satscore.core.intervals import LINK_DIRECTIONS
 from satscore.core.losses import PARTS
 from satscore.core.sums import Sums, merge_all
 from satscore.core.units import PPM, points
@@ -33,12 +32,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Burstiness of the engine-active share over read intervals: 0 even, 1 on/off."""
     engine: float | None
     sm: float | None
-    occupancy: float | None
     active: dict[str, float | None]
     saturation: dict[str, float | None]
-    links: dict[str, float | None]
-    """Mean share of the link's peak per direction."""
-    best_link: float | None
+    comm_link: float | None
+    """Share of its peak of the busiest link, in intervals of communication alone."""
     clock_ratio_max: float | None
     sm_clock_mhz: float | None
     throttle_power: float | None
@@ -46,15 +43,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Share of time with power at 96.5 % or more of the limit, per scope."""
     power_frac: dict[str, float | None]
     power_limit_w: dict[str, float | None]
-    period_known_s: float
 
 
 def facts_of(per_gpu: Sequence[Sums], profile: str) -> Facts:
     """Return the facts of a scope from the sums of its GPUs."""
     sums = merge_all(per_gpu)
     complete = sums.total(f"complete_us:{profile}")
-    links = {way: sums.mean(f"link_{way}") for way in LINK_DIRECTIONS}
-    known_links = [share for share in links.values() if share is not None]
+    comm, comm_link = sums.mean("comm"), sums.mean("comm_link")
     return Facts(
         score_points=profile_points(sums, profile),
         score_hpc_points=profile_points(sums, "hpc"),
@@ -63,18 +58,15 @@ def facts_of(per_gpu: Sequence[Sums], profile: str) -> Facts:
         gamma=burstiness(per_gpu),
         engine=sums.mean("engine"),
         sm=sums.mean("sm"),
-        occupancy=sums.mean("occupancy"),
         active={r: sums.mean(f"x_{r}") for r in PROFILES["hpc"]},
         saturation={r: sums.mean(f"u_{r}") for r in PROFILES["hpc"]},
-        links=links,
-        best_link=max(known_links, default=None),
+        comm_link=comm_link / comm if comm and comm_link is not None else None,
         clock_ratio_max=sums.mean("clock_ratio_max"),
         sm_clock_mhz=sums.mean("sm_clock_mhz"),
         throttle_power=sums.mean("throttle_power"),
         power_high={s: _share(sums, f"power_high_us:{s}", f"known_us:power_frac_{s}") for s in ("gpu", "module")},
         power_frac={s: sums.mean(f"power_frac_{s}") for s in ("gpu", "module")},
         power_limit_w={s: sums.mean(f"power_limit_{s}_w") for s in ("gpu", "module")},
-        period_known_s=sums.seconds("known_us:engine"),
     )
 
 

@@ -10,6 +10,8 @@ class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     index: int
+    nvml_index: int | None = None
+    """The driver's number of the GPU, as nvidia-smi shows it."""
     uuid: str | None = None
     name: str | None = None
     pci_bus_id: str | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from satscore.core.bounds import RESOURCES, SM_PIPES, Bounds
 from satscore.core.fields import LINK_FIELDS
 from satscore.core.readings import BoolArray, FloatArray, ReadingTable
-from satscore.core.units import MIB, NS_PER_S
+from satscore.core.units import MIB
 
 ACTIVE_FIELD = {
     "tensor": "tensor_active_frac",
@@ -41,6 +41,7 @@ QUANTITIES: tuple[str, ...] = (
     "comm",
     "wait",
     "comm_or_wait",  # comm-like, and no link counter that could tell which
+    "comm_link",  # busiest link during comm, times comm
     *(f"throttle_{reason}" for reason in THROTTLE_REASONS),
     *(f"link_{way}" for way in LINK_DIRECTIONS),
     "power_gpu_w",
@@ -143,14 +144,18 @@ def _fill_communication(out: FloatArray, table: ReadingTable, bounds: Bounds) ->
     out[:, Q["sm_compute"]] = np.where(like, 0.0, sm)
     for name, mine in (("comm", moving), ("wait", ~moving & readable), ("comm_or_wait", ~moving & ~readable)):
         out[:, Q[name]] = np.where(np.isnan(engine), np.nan, np.where(like & mine, engine, 0.0))
+    busiest = np.fmax.reduce(links, axis=1, initial=0.0) if ways else np.zeros(len(table))
+    out[:, Q["comm_link"]] = out[:, Q["comm"]] * np.nan_to_num(busiest)
 
 
 def _fill_power(out: FloatArray, table: ReadingTable) -> None:
-    """Power of each scope: from the energy counter where there is one (exact), else the readings."""
-    dt_s = (table.end_ns - table.start_ns) / NS_PER_S
+    """Power of each scope and its share of the limit.
+
+    The source has already made the mean power from the energy counter where it could: a counter that
+    moves more slowly than the reads books several intervals at once, which only the source can tell.
+    """
     for scope in ("gpu", "module"):
-        from_energy = table.column(f"energy_{scope}_j") / dt_s
-        power = np.where(np.isnan(from_energy), table.column(f"power_{scope}_w"), from_energy)
+        power = table.column(f"power_{scope}_w")
         limit = table.column(f"power_limit_{scope}_w")
         out[:, Q[f"power_{scope}_w"]] = power
         out[:, Q[f"power_limit_{scope}_w"]] = limit

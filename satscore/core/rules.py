@@ -16,8 +16,12 @@ HIGH_POINTS, MEDIUM_POINTS, LOW_POINTS = 15.0, 5.0, 1.0
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A number behind a finding; ``threshold`` is the rule's limit for it, where there is one."""
+    """A number behind a finding; ``threshold`` is the rule's limit for it, where there is one.
 
+    ``key`` is stable, for programs; ``name`` is for people.
+    """
+
+    key: str
     name: str
     value: float
     unit: str
@@ -74,8 +78,13 @@ class NotJudged(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
 
 
-def evaluate(rules: Sequence[Rule], facts: Facts) -> tuple[list[Finding], list[NotJudged]]:
+def evaluate(rules: Sequence[Rule], facts: Facts, weight: float = 1.0) -> tuple[list[Finding], list[NotJudged]]:
     """Judge all rules on one scope.
+
+    Args:
+        rules: In any order.
+        facts: Of the GPUs that worked.
+        weight: Their share of the scored time: their points count that much in the whole.
 
     Returns:
         Findings, most points first; a part of the loss tree claimed by one finding is not counted in
@@ -92,7 +101,7 @@ def evaluate(rules: Sequence[Rule], facts: Facts) -> tuple[list[Finding], list[N
     judged.sort(key=lambda pair: -_points(pair[1].claims, facts))
     findings, claimed = [], set[str]()
     for rule, judgement in judged:
-        points = _points([part for part in judgement.claims if part not in claimed], facts)
+        points = weight * _points([part for part in judgement.claims if part not in claimed], facts)
         if points < LOW_POINTS and not judgement.informational:
             continue
         claimed.update(judgement.claims)

@@ -23,11 +23,11 @@ THRESHOLD = {
 }
 
 
-def _evidence(name: str, value: float | None, unit: str, threshold: str = "") -> tuple[Evidence, ...]:
-    """Return a row of evidence, or none where the value is unknown."""
+def _evidence(key: str, name: str, value: float | None, unit: str) -> tuple[Evidence, ...]:
+    """Return a row of evidence, with the threshold of that key; none where the value is unknown."""
     if value is None:
         return ()
-    return (Evidence(name=name, value=value, unit=unit, threshold=THRESHOLD.get(threshold)),)
+    return (Evidence(key=key, name=name, value=value, unit=unit, threshold=THRESHOLD.get(key)),)
 
 
 def _loss(facts: Facts, part: str) -> float:
@@ -58,10 +58,10 @@ def _power_capped(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=claims,
         evidence=(
-            *_evidence("held down by the cap", by_reason, "frac", "throttle_power"),
-            *_evidence(f"{scope} power of its cap", share, "frac"),
-            *_evidence(f"{scope} cap", facts.power_limit_w[scope], "W"),
-            *_evidence("SM clock", facts.sm_clock_mhz, "MHz"),
+            *_evidence("throttle_power", "held down by the cap", by_reason, "frac"),
+            *_evidence("power_frac", f"{scope} power of its cap", share, "frac"),
+            *_evidence("power_limit_w", f"{scope} cap", facts.power_limit_w[scope], "W"),
+            *_evidence("sm_clock_mhz", "SM clock", facts.sm_clock_mhz, "MHz"),
         ),
     )
 
@@ -77,9 +77,9 @@ def _tensor_unused(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("issue_stall",),
         evidence=(
-            *_evidence("tensor pipe active", tensor, "frac", "tensor_unused"),
-            *_evidence(f"{pipe} pipe active", vector[pipe], "frac", "vector_active"),
-            *_evidence("score under profile hpc", facts.score_hpc_points, "points"),
+            *_evidence("tensor_unused", "tensor pipe active", tensor, "frac"),
+            *_evidence("vector_active", f"{pipe} pipe active", vector[pipe], "frac"),
+            *_evidence("score_hpc", "score under profile hpc", facts.score_hpc_points, "points"),
         ),
     )
 
@@ -92,29 +92,24 @@ def _memory_bound(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("issue_other",),
         evidence=(
-            *_evidence("DRAM", facts.saturation["dram"], "frac"),
-            *_evidence("of S from DRAM", by_memory, "points"),
-            *_evidence("tensor", facts.saturation["tensor"], "frac"),
+            *_evidence("dram_saturation", "DRAM", facts.saturation["dram"], "frac"),
+            *_evidence("score_by_dram", "of S from DRAM", by_memory, "points"),
+            *_evidence("tensor_saturation", "tensor", facts.saturation["tensor"], "frac"),
         ),
         informational=True,
     )
 
 
 def _memory_mix(facts: Facts) -> Judgement | None:
-    by_tensor, by_memory = facts.score_by.get("tensor", 0.0), facts.score_by.get("dram", 0.0)
-    if by_tensor <= by_memory or _loss(facts, "issue_other") < THRESHOLD["memory_mix_points"]:
+    leading = max(facts.score_by, key=lambda r: facts.score_by[r], default="")
+    if leading != "tensor" or _loss(facts, "issue_other") < THRESHOLD["memory_mix_points"]:
         return None
     return Judgement(
         claims=("issue_other",),
         evidence=(
-            *_evidence(
-                "at the DRAM roof, up to",
-                _loss(facts, "issue_other"),
-                "points",
-                "memory_mix_points",
-            ),
-            *_evidence("DRAM", facts.saturation["dram"], "frac"),
-            *_evidence("tensor", facts.saturation["tensor"], "frac"),
+            *_evidence("memory_mix_points", "at the DRAM roof, up to", _loss(facts, "issue_other"), "points"),
+            *_evidence("dram_saturation", "DRAM", facts.saturation["dram"], "frac"),
+            *_evidence("tensor_saturation", "tensor", facts.saturation["tensor"], "frac"),
         ),
     )
 
@@ -126,8 +121,8 @@ def _host_stall(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("idle_long",),
         evidence=(
-            *_evidence("idle in long gaps", _loss(facts, "idle_long"), "points", "idle_long_points"),
-            *_evidence("burstiness gamma", gamma, "1", "gamma"),
+            *_evidence("idle_long_points", "idle in long gaps", _loss(facts, "idle_long"), "points"),
+            *_evidence("gamma", "burstiness gamma", gamma, "1"),
         ),
     )
 
@@ -139,10 +134,10 @@ def _host_gaps(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("idle_short", "grid"),
         evidence=(
-            *_evidence("idle in short gaps", _loss(facts, "idle_short"), "points"),
-            *_evidence("SMs empty in kernels", _loss(facts, "grid"), "points"),
-            *_evidence("SM active", facts.sm, "frac"),
-            *_evidence("burstiness gamma", facts.gamma, "1", "gamma"),
+            *_evidence("idle_short", "idle in short gaps", _loss(facts, "idle_short"), "points"),
+            *_evidence("grid", "SMs empty in kernels", _loss(facts, "grid"), "points"),
+            *_evidence("sm_active", "SM active", facts.sm, "frac"),
+            *_evidence("gamma", "burstiness gamma", facts.gamma, "1"),
         ),
     )
 
@@ -153,9 +148,9 @@ def _comm_exposed(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("comm",),
         evidence=(
-            *_evidence("only communication", _loss(facts, "comm"), "points", "comm_points"),
-            *_evidence("busiest link", facts.best_link, "frac"),
-            *_evidence("comm of active time, at most", _comm_share(facts), "frac"),
+            *_evidence("comm_points", "only communication", _loss(facts, "comm"), "points"),
+            *_evidence("link_during_comm", "link meanwhile", facts.comm_link, "frac"),
+            *_evidence("comm_share_max", "share of active time, at most", _comm_share(facts), "frac"),
         ),
     )
 
@@ -173,8 +168,8 @@ def _comm_wait(facts: Facts) -> Judgement | None:
     return Judgement(
         claims=("wait",),
         evidence=(
-            *_evidence("few SMs spin, links quiet", _loss(facts, "wait"), "points", "wait_points"),
-            *_evidence("busiest link", facts.best_link, "frac"),
+            *_evidence("wait_points", "few SMs spin, links below 5 %", _loss(facts, "wait"), "points"),
+            *_evidence("comm_share_max", "share of active time, at most", _comm_share(facts), "frac"),
         ),
     )
 
@@ -215,9 +210,9 @@ RULES: tuple[Rule, ...] = (
             "SM clock": lambda facts: facts.clock_ratio_max,
         },
         judge=_power_capped,
-        action="raise the cap, or enable vBoost",
-        hint="Raise the power limit if the site allows it; on GH200 and H100 enable vBoost where tensor work "
-        "dominates; cooler inlet air helps. Otherwise accept the cap and judge the run by S_att.",
+        action="raise the cap, or accept it",
+        hint="Raise the power limit if the site allows it; where the site offers vBoost and its level is 0, "
+        "enable it if tensor work leads; cooler inlet air helps. Otherwise accept the cap and judge the run by S_att.",
         next_command="nvidia-smi -q -d POWER,PERFORMANCE,CLOCK",
         false_positives="A cap by site policy: then this is for information.",
     ),

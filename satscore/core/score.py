@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from satscore.core.bounds import PROFILES, Bounds
+from satscore.core.bounds import PROFILES, SCORED, Bounds
 from satscore.core.intervals import Q
 from satscore.core.readings import BoolArray, FloatArray
 from satscore.core.windows import KNOWN_QUORUM_FRAC, WindowTable
@@ -51,8 +51,8 @@ class WindowScores:
 
 
 def score_windows(windows: WindowTable, bounds: Bounds, profile: str) -> WindowScores:
-    """Score windows under a profile ("train", "hpc" or "tensor")."""
-    resources = PROFILES[profile]
+    """Score windows under a key of SCORED."""
+    resources = SCORED[profile]
     raw = windows.mean[:, [Q[f"u_{r}"] for r in resources]]
     active = windows.mean[:, [Q[f"x_{r}"] for r in resources]]
     known_frac = windows.known_frac[:, [Q[f"u_{r}"] for r in resources]]

@@ -48,9 +48,9 @@ class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     interval_mean_s: float | None
     readings_count: int
     """Intervals read, summed over GPUs."""
-    late_reads_count: int
+    late_reads_count: int | None
     """Reads that came more than half a period after their deadline."""
-    latest_read_s: float
+    latest_read_s: float | None
     """The largest lateness."""
     driver_version: str | None
     cuda_driver_version: str | None
@@ -84,7 +84,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     score_pct: float | None
     """S: time mean of the largest fraction of a datasheet peak; a lower bound of speed-of-light time."""
     score_hi_pct: float | None
-    """Proven upper bound from the same counters."""
+    """Upper bound from the same counters, as long as no kernel beats the known attainable rates."""
     score_attainable_pct: float | None
     """The same against the best rate ever measured on this GPU model at its cap."""
     score_min_pct: float | None
@@ -109,11 +109,14 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     grade: Grade | None
     partial: bool
     windows_count: int
-    complete_s: float
-    scope_s: float
-    bound_exceeded_frac: float
+    """Windows, summed over GPUs."""
+    complete_gpu_s: float
+    """GPU-seconds in complete windows."""
+    scope_gpu_s: float
+    """GPU-seconds from first to last read."""
+    bound_exceeded_frac: float | None
     """Share of time above 102 % of a bound: wrong model, bound or counter."""
-    ceiling_exceeded_frac: float
+    ceiling_exceeded_frac: float | None
     """Share of time more than 3 % above the attainable rate: its entry is stale."""
     missing: dict[str, str]
 
@@ -155,9 +158,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     power_gpu_max_w: float | None
     power_module_max_w: float | None
     energy_gpu_j: float | None
+    """Over the whole scope; null if power was known for less than 95 % of it."""
     energy_module_j: float | None
     temp_gpu_max_c: float | None
     memory_used_max_bytes: float | None
+    ecc_corrected_count: int | None
+    ecc_uncorrected_count: int | None
+    xid_count: int | None
+    """Critical Xid events of the driver."""
     dram_bytes_s: float | None
     tensor_flops_s: float | None
     """Only with a stated data type."""
@@ -167,6 +175,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """If all were the fastest (FP8, where the GPU has it)."""
     throttle_frac: dict[str, float | None]
     link_frac: dict[str, float | None]
+    """Per link and direction that this GPU model has."""
     missing: dict[str, str]
 
 
@@ -174,6 +183,11 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """One upper bound and where it comes from."""
 
     resource: str
+    """tensor, dram, fp64, fp32, fp16 (pipes), nvlink, pcie, c2c."""
+    dtype: str | None
+    """Data type of a tensor bound."""
+    role: Literal["peak", "attainable"]
+    """What S divides by, or the fraction of it that the best known kernel reaches."""
     kind: str
     """datasheet, derived, measured or assumed."""
     value: float
@@ -188,13 +202,19 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU: what it is, its bounds, its score."""
 
     index: int
+    """Position among the GPUs of the rank."""
+    nvml_index: int | None
+    """The driver's number, as nvidia-smi shows it."""
+    pci_bus_id: str | None
     uuid: str | None
     name: str | None
     model_id: str | None
     model_note: str | None
     """Why no hardware model fits, and the file to add."""
     vboost_level: int | None
-    """None: unknown."""
+    """null: not read."""
+    ceilings_missing: list[str]
+    """Resources of the profile without a known attainable rate; 1 is taken, so S_att is a lower value."""
     score: Score
     loss: Loss | None
     rates: Rates
@@ -222,6 +242,7 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
 
     rank: int
     gpu_index: int
+    nvml_index: int | None
     hostname: str
     score_pct: float
 
@@ -232,6 +253,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     ranks_count: int
     nodes_count: int
     gpus_count: int
+    gpus_scored_count: int
     score: Score
     loss: Loss | None
     rates: Rates
@@ -242,6 +264,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
 class EvidenceItem(msgspec.Struct, frozen=True, kw_only=True):
     """A number behind a finding."""
 
+    key: str
+    """Stable name for programs; ``name`` is for people."""
     name: str
     value: float
     unit: str

@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterable
 import msgspec
 import numpy as np
 
-from satscore.core.bounds import PROFILES, Bounds
+from satscore.core.bounds import PROFILES, SCORED, Bounds
 from satscore.core.fields import FIELDS, Quality
 from satscore.core.intervals import QUANTITIES, Q
 from satscore.core.losses import PARTS, LossTree, loss_tree
 from satscore.core.readings import FloatArray, IntArray, ReadingTable
 from satscore.core.score import WindowScores, known_mean, score_windows
-from satscore.core.units import NS_PER_US, PPM, US_PER_S
+from satscore.core.units import NS_PER_US, PPM
 from satscore.core.windows import WindowTable
 
 MILLI = 1_000
+SUM_CHUNK = 4096
 FRACTIONS = frozenset(name for name in QUANTITIES if not name.endswith(("_mhz", "_w", "_c", "_mib")))
+COUNTS = ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count")
 MAXIMA = ("temp_gpu_c", "memory_used_mib", "power_gpu_w", "power_module_w")
 POWER_HIGH_FRAC = 0.965
 """Power at this share of its limit counts as at the cap (docs/method.md, "Power and clocks")."""
@@ -34,12 +36,14 @@ class Sums(msgspec.Struct, kw_only=True):
         maxima: quantity -> largest window mean, thousandths of its unit.
         quality_us: "field:quality" -> us in which the field had that quality; unknown ones only.
         read_us: us covered by readings.
+        counts: error counter -> events; a key is there once the counter was known.
     """
 
     totals: dict[str, int] = msgspec.field(default_factory=dict)
     maxima: dict[str, int] = msgspec.field(default_factory=dict)
     quality_us: dict[str, int] = msgspec.field(default_factory=dict)
     read_us: int = 0
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
 
     def merge(self, other: "Sums") -> "Sums":
         """Return the sums of both; neither is changed."""
@@ -48,6 +52,7 @@ class Sums(msgspec.Struct, kw_only=True):
             maxima=_merged(self.maxima, other.maxima, max),
             quality_us=_merged(self.quality_us, other.quality_us, lambda a, b: a + b),
             read_us=self.read_us + other.read_us,
+            counts=_merged(self.counts, other.counts, lambda a, b: a + b),
         )
 
     def total(self, name: str) -> int:
@@ -61,10 +66,6 @@ class Sums(msgspec.Struct, kw_only=True):
             return None
         scale = PPM if quantity in FRACTIONS else MILLI
         return self.total(f"sum:{quantity}") / time_us / scale
-
-    def seconds(self, name: str) -> float:
-        """Return a total of time in s."""
-        return self.total(name) / US_PER_S
 
 
 def _merged(a: dict[str, int], b: dict[str, int], combine: Callable[[int, int], int]) -> dict[str, int]:
@@ -80,7 +81,7 @@ def merge_all(many: Iterable[Sums]) -> Sums:
 
 
 def add_readings(sums: Sums, table: ReadingTable) -> None:
-    """Add for how long each field was unknown and why."""
+    """Add for how long each field was unknown and why, and the errors that were counted."""
     length_us = (table.end_ns - table.start_ns) // NS_PER_US
     sums.read_us += int(length_us.sum())
     for quality in Quality:
@@ -90,6 +91,10 @@ def add_readings(sums: Sums, table: ReadingTable) -> None:
         for column in np.flatnonzero(by_field):
             key = f"{FIELDS[column].name}:{int(quality)}"
             sums.quality_us[key] = sums.quality_us.get(key, 0) + int(by_field[column])
+    for name in COUNTS:
+        values = table.column(name)
+        if not np.isnan(values).all():
+            sums.counts[name] = sums.counts.get(name, 0) + round(float(np.nansum(values)))
 
 
 def add_windows(sums: Sums, windows: WindowTable, bounds: Bounds, profile: str) -> None:
@@ -98,16 +103,16 @@ def add_windows(sums: Sums, windows: WindowTable, bounds: Bounds, profile: str) 
     Names of totals, x a profile, r a resource, p a part of the loss tree, q a quantity:
     ``time_us``, ``windows``; ``complete_us:x`` and in ppm us ``sat:x``, ``sat_hi:x``, ``lo:x``,
     ``hi:x`` (the last two over all windows); for the run's profile ``attainable``,
-    ``by:r``, ``loss:p``, ``loss_attainable:p``, ``level:k``, and in us ``exceeds_bound_us``,
+    ``by:r``, ``loss:p``, ``loss_attainable:p``, and in us ``exceeds_bound_us``,
     ``exceeds_ceiling_us``; ``sum:q`` (ppm us or thousandths us) with ``known_us:q``; and in us
-    ``power_high_us:scope``, ``throttle_power_us``.
+    ``power_high_us:scope``.
     """
     if len(windows) == 0:
         return
     length_us = windows.length_ns // NS_PER_US
     _add(sums, "windows", int((length_us > 0).sum()))
     _add(sums, "time_us", int(length_us.sum()))
-    for each in PROFILES:
+    for each in SCORED:
         scores = score_windows(windows, bounds, each)
         _add_profile(sums, scores, length_us, each)
         if each == profile:
@@ -120,8 +125,12 @@ def _add(sums: Sums, name: str, amount: int) -> None:
 
 
 def _dot(frac: FloatArray, length_us: IntArray, scale: int = PPM) -> int:
-    """Return the integer sum of value x time; NaN counts as 0 (its time is not in the denominator)."""
-    return int((np.rint(np.nan_to_num(frac) * scale).astype(np.int64) * length_us).sum())
+    """Return the integer sum of value x time; NaN counts as 0 (its time is not in the denominator).
+
+    In Python integers over chunks: 64 bits overflow after some 65,000 windows of memory use.
+    """
+    products = np.rint(np.nan_to_num(frac) * scale).astype(np.int64) * length_us
+    return sum(int(products[i : i + SUM_CHUNK].sum()) for i in range(0, len(products), SUM_CHUNK))
 
 
 def _add_profile(sums: Sums, scores: WindowScores, length_us: IntArray, profile: str) -> None:
@@ -141,8 +150,6 @@ def _add_headline(sums: Sums, scores: WindowScores, windows: WindowTable, length
     _add(sums, "exceeds_ceiling_us", int(length_us[scores.exceeds_ceiling].sum()))
     tree = loss_tree(windows, scores)
     _add_tree(sums, "loss", tree, length_us)
-    for k in range(5):
-        _add(sums, f"level:{k}", int((tree.levels[:, k] * length_us).sum()))
     _add_tree(sums, "loss_attainable", loss_tree(windows, scores, attainable=True), length_us)
 
 

@@ -16,6 +16,10 @@ class Clock(Protocol):
         """Return the present time in ns on the run's axis."""
         ...
 
+    def from_monotonic_ns(self, monotonic_ns: int) -> int:
+        """Return an instant of CLOCK_MONOTONIC, in ns, on the run's axis."""
+        ...
+
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Wait until the deadline or until ``stop`` is set; return whether it was set."""
         ...
@@ -27,6 +31,10 @@ class MonotonicClock:
     def now_ns(self) -> int:
         """Return CLOCK_MONOTONIC in ns."""
         return time.monotonic_ns()
+
+    def from_monotonic_ns(self, monotonic_ns: int) -> int:
+        """Return the same: this is the axis."""
+        return monotonic_ns
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Wait in real time."""
@@ -46,7 +54,11 @@ class ScaledClock:
 
     def now_ns(self) -> int:
         """Return the scaled time in ns; equals CLOCK_MONOTONIC at construction."""
-        return self._origin_ns + round((time.monotonic_ns() - self._origin_ns) * self.speed)
+        return self.from_monotonic_ns(time.monotonic_ns())
+
+    def from_monotonic_ns(self, monotonic_ns: int) -> int:
+        """Return the scaled time at an instant."""
+        return self._origin_ns + round((monotonic_ns - self._origin_ns) * self.speed)
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Wait until the scaled deadline."""
@@ -62,6 +74,10 @@ class ManualClock:
     def now_ns(self) -> int:
         """Return the present time in ns."""
         return self._now_ns
+
+    def from_monotonic_ns(self, monotonic_ns: int) -> int:
+        """Return the same: a test states instants on the clock's own axis."""
+        return monotonic_ns
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Jump to the deadline."""

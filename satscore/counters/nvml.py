@@ -19,6 +19,7 @@ from satscore.counters.nvml_scopes import SUPERCHIP_FIELDS, is_superchip
 from satscore.counters.source import SourceKind
 from satscore.errors import CounterError
 
+NO_PIPES_TEXT = "source nvml reads no pipe counters, so there is no score: on Hopper and newer use --source gpm"
 Visible = Callable[[list[GpuInfo]], list[int]]
 """Chooses NVML indices from the GPUs that can be opened; ``index`` is the NVML index there."""
 
@@ -94,9 +95,12 @@ class NvmlSource:
             return device.fail(error)
 
     def _poll_xids(self) -> None:
-        answers = self._xids.poll(self.clock.now_ns())
-        for device, answer in zip(self._devices, answers, strict=False):
-            device.add_xids(answer)
+        try:
+            answers = self._xids.poll(self.clock.now_ns())
+            for device, answer in zip(self._devices, answers, strict=False):
+                device.add_xids(answer)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._notes.say(f"reading Xid events failed ({error!r}); please report it")
 
 
 class GpmSource(NvmlSource):
@@ -122,7 +126,7 @@ def open_nvml(clock: Clock, visible: Visible | None = None) -> NvmlSource:
         devices = [Device(api, f, NoPipes(), k, clock, notes) for k, f in enumerate(found)]
         for device in devices:
             device.base_line()
-        notes.say("source nvml reads no pipe counters, so there is no score: on Hopper and newer use --source gpm")
+        notes.say(NO_PIPES_TEXT)
         return NvmlSource(api, devices, _infos(found, devices), clock, notes)
     except BaseException:
         api.close()
@@ -213,6 +217,7 @@ def _infos(found: Sequence[Found], devices: Sequence[Device]) -> list[GpuInfo]:
         msgspec.structs.replace(
             gpu.info,
             index=device.gpu,
+            nvml_index=gpu.nvml_index,
             power_limit_gpu_w=device.slow.limit_w("power_limit_gpu_w"),
             power_limit_module_w=device.slow.limit_w("power_limit_module_w"),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from satscore.counters.clock import MonotonicClock
-from satscore.counters.nvml import Visible, open_gpm, open_nvml
+from satscore.counters.nvml import NO_PIPES_TEXT, Visible, open_gpm, open_nvml
 from satscore.counters.simulated import open_simulated
 from satscore.counters.source import Source
 from satscore.errors import CounterError
@@ -35,4 +35,18 @@ def _first(openers: tuple[Callable[[], Source], ...]) -> tuple[Source | None, li
             text = f"{error.message}; {error.hint}" if error.hint else error.message
             if text not in notes:
                 notes.append(text)
+        except Exception as error:  # noqa: BLE001 - a defect here must never hurt the user's command
+            notes.append(f"opening the counters failed ({error!r}); please report it")
     return None, notes
+
+
+def no_pipes_reason(source: Source | None, notes: list[str]) -> str | None:
+    """Return why there are no pipe counters, with the remedy; None if there are.
+
+    Args:
+        source: What ``open_source`` returned.
+        notes: What it said.
+    """
+    if source is not None and source.has_pipe_counters:
+        return None
+    return notes[0] if notes else NO_PIPES_TEXT

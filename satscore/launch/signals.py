@@ -36,16 +36,13 @@ IGNORED_BY_CPYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def handled_signals() -> frozenset[int]:
-    """Return the signals that are forwarded or mirrored: all but faults and those ignored at start.
+    """Return the signals that are forwarded or mirrored: all but faults.
 
-    glibc's own two (32, 33) are not among the valid signals. SIGCONT is taken even where it was
-    ignored: it tells that a stop is over, whatever its disposition.
+    Also those that were ignored at start, as a script's ``&`` ignores INT and QUIT: the command
+    inherits that, but may install a handler and must then be told. The kernel keeps a blocked signal
+    for us whatever its disposition. glibc's own two (32, 33) are not among the valid signals.
     """
-    return frozenset(
-        signo
-        for signo in signal.valid_signals() - _NEVER_HANDLED
-        if signal.getsignal(signo) != signal.SIG_IGN or signo == signal.SIGCONT
-    )
+    return frozenset(signal.valid_signals() - _NEVER_HANDLED)
 
 
 def block_handled(handled: frozenset[int]) -> frozenset[int]:

@@ -42,11 +42,16 @@ def write_requested(path: Path, data: bytes) -> None:
     write_atomic(path, data)
 
 
-def make_run_directory(wanted: Path) -> Path:
+def make_run_directory(wanted: Path, claim: str) -> Path:
     """Create a new directory for one run and return it.
 
     An existing directory is used if it is empty; else ``-2``, ``-3``, ... is appended, so that two
     runs never mix and nothing is overwritten.
+
+    Args:
+        wanted: Its path.
+        claim: Name of the file that is created in it: of several runs that start together and find the
+            same empty directory, one creates it.
 
     Raises:
         OSError: It cannot be created.
@@ -57,8 +62,9 @@ def make_run_directory(wanted: Path) -> Path:
         try:
             candidate.mkdir(mode=DIRECTORY_MODE)
         except FileExistsError:
-            if attempt == 1 and candidate.is_dir() and not any(candidate.iterdir()):
-                return candidate
-            continue
-        return candidate
+            if attempt > 1 or not candidate.is_dir() or any(candidate.iterdir()):
+                continue
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(candidate / claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+            return candidate
     raise FileExistsError(f"{wanted}: no free name")

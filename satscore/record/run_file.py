@@ -1,5 +1,6 @@
 """``run.json``: what ran, under which options, and how it ended. Everything but the counters."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,8 @@ from satscore.record.files import write_atomic
 
 RUN_FILE = "run.json"
 FORMAT_VERSION = 1
+END_ROOM_BYTES = 4096
+"""Kept free in the file of a run that goes on, so that a disk which is full at its end holds the end."""
 
 
 class RunStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +33,10 @@ class RunStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """Known when the command has ended; absent if satscore was killed before."""
+    """Known when the command has ended; absent if satscore was killed before.
+
+    ``no_pipes_reason`` is why there were no pipe counters, or no source at all; None if there were.
+    """
 
     exit_code: int | None
     exit_signal: str | None
@@ -39,6 +45,7 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     latest_read_s: float
     notes: list[str]
     cost: Cost
+    no_pipes_reason: str | None = None
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,12 +86,45 @@ def json_text(text: str) -> str:
 
 
 def write_run_file(directory: Path, content: RunFile) -> None:
-    """Write ``run.json``.
+    """Write ``run.json``; without an end it is padded with spaces, so that the end fits in later.
 
     Raises:
         OSError: The file system refuses.
     """
-    write_atomic(directory / RUN_FILE, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    data = msgspec.json.format(msgspec.json.encode(content), indent=2)
+    room = END_ROOM_BYTES if content.end is None else 0
+    write_atomic(directory / RUN_FILE, data + b" " * room + b"\n")
+
+
+def end_run_file(directory: Path, content: RunFile) -> None:
+    """Write ``run.json`` at the end of the run; where the disk is full, into the space kept for it.
+
+    Raises:
+        OSError: The file system refuses that as well.
+    """
+    try:
+        write_run_file(directory, content)
+    except OSError:
+        if not _overwrite(directory / RUN_FILE, content):
+            raise
+
+
+def _overwrite(path: Path, content: RunFile) -> bool:
+    """Replace a file's bytes without a change of its size, at the cost of notes; return whether it fits.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        data = msgspec.json.encode(content)
+        while len(data) > size and content.end and content.end.notes:
+            content = msgspec.structs.replace(
+                content, end=msgspec.structs.replace(content.end, notes=content.end.notes[:-1])
+            )
+            data = msgspec.json.encode(content)
+        return len(data) <= size and file.write(data.ljust(size)) == size
 
 
 def read_run_file(directory: Path) -> RunFile:

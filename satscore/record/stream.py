@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import io
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nanoarrow import ipc
 
 from satscore.core.fields import FIELDS, INDEX, N_FIELDS, Quality
 from satscore.core.readings import ReadingTable
+from satscore.core.units import NS_PER_S
 from satscore.errors import RecordError
 from satscore.record.files import FILE_MODE
 from satscore.record.run_file import StreamHeader, decode_checked
@@ -142,16 +144,23 @@ class Recording:
         """Set once ``batches`` has met a part of a batch at the end of the file."""
         self.header = self._header()
 
-    def is_live(self) -> bool:
-        """Return whether somebody still writes the recording, as far as the file system can tell."""
+    def is_live(self) -> bool | None:
+        """Return whether somebody still writes the recording; None where the file system cannot tell."""
         try:
             with self.path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:
-            return False
+            return None
         return False
+
+    def age_s(self) -> float:
+        """Return how long ago the file was last written, in s of wall time; 0 if that is unknown."""
+        try:
+            return (time.time_ns() - self.path.stat().st_mtime_ns) / NS_PER_S
+        except OSError:
+            return 0.0
 
     def _stream(self) -> na.ArrayStream:
         return na.ArrayStream.from_path(str(self.path))

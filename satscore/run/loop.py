@@ -9,6 +9,7 @@ import threading
 
 from satscore.launch.request import RunOptions
 from satscore.launch.stderr import say
+from satscore.run.ending import Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EXIT_WAIT_VARIABLE = "SATSCORE_EXIT_WAIT_S"
 EXIT_WAIT_S = 3.0
 """Nobody waits for the summary longer than this at the end of the command."""
+MAX_EXIT_WAIT_S = 60.0
 NO_SOURCE_WAIT_S = 1.0
 """The same while no source has opened yet: there is nothing to sum up, and a driver may hang."""
 
@@ -44,11 +46,11 @@ class Telemetry:
         self._command = list(command)
         self._started_ns = started_ns
         self._load_view = load_view
-        self._ended = threading.Event()
+        self._ending = Ending()
         self._opened = threading.Event()
         self._done = threading.Event()
-        self._outcome: tuple[int | None, int | None] = (None, None)
-        self._text = ""
+        self._block: str | None = None
+        self._problems: list[str] = []
         self._thread = threading.Thread(target=self._run, name="satscore-telemetry", daemon=True)
 
     def start(self) -> None:
@@ -58,44 +60,61 @@ class Telemetry:
     def finish(self, exit_code: int | None, signal: int | None) -> None:
         """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s), less if there is nothing to wait for.
 
+        ``--quiet`` takes the block away; a failure is one line all the same.
+
         Args:
             exit_code: The command's exit status, or None if a signal ended it.
             signal: The signal that ended it, or None.
         """
-        self._outcome = (exit_code, signal)
-        self._ended.set()
+        self._ending.set(exit_code, signal)
         wait_s = _exit_wait_s() if self._opened.is_set() else min(_exit_wait_s(), NO_SOURCE_WAIT_S)
-        if self._done.wait(wait_s):
-            text = self._text
+        if not self._done.wait(wait_s):
+            self._give_up()
+        if self._block and not self._options.quiet:
+            say(self._block)
+        for problem in self._problems:
+            say(f"satscore: {problem}; the command is not affected")
+
+    def _give_up(self) -> None:
+        """Say what is missing because it did not come in time; the text may be there already."""
+        if self._block is not None:
+            self._problems = ["files not (all) written in time"]
         elif self._opened.is_set():
-            text = "satscore: no summary: the driver or the disk did not answer in time; the command is not affected"
+            self._problems = ["no summary: the driver or the disk did not answer in time"]
+        elif self._options.json or self._options.out:
+            self._problems = ["no score and no summary: the driver had not answered when the command ended"]
         else:
-            text = "satscore: no score: the driver had not answered when the command ended"
-        if text and not self._options.quiet:
-            say(text)
+            self._block = "satscore: no score: the driver had not answered when the command ended"
 
     def _run(self) -> None:
         try:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
             measurement = Measurement(self._options, self._command, self._started_ns, self._load_view)
-            measurement.run(self._opened, self._ended)
-            self._text = measurement.conclude(*self._outcome)
+            measurement.run(self._opened, self._ending)
+            self._problems = measurement.conclude(self._ending, self._publish)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
-            self._text = f"satscore: no summary: {type(error).__name__}: {error}; the command is not affected"
+            lost = "no summary" if self._block is None else "files not (all) written"
+            self._problems = [f"{lost}: {type(error).__name__}: {error}"]
             if os.environ.get("SATSCORE_DEBUG"):
                 import traceback  # noqa: PLC0415
 
-                self._text += "\n" + traceback.format_exc()
+                self._problems.append(traceback.format_exc())
         finally:
             self._done.set()
 
+    def _publish(self, block: str) -> None:
+        """Take the text to print; the last one counts."""
+        self._block = block
+
 
 def _exit_wait_s() -> float:
+    """Return SATSCORE_EXIT_WAIT_S, at most 60 s; the default where it is no time to wait."""
     try:
-        return max(0.0, float(os.environ.get(EXIT_WAIT_VARIABLE, EXIT_WAIT_S)))
+        wait_s = float(os.environ.get(EXIT_WAIT_VARIABLE, EXIT_WAIT_S))
     except ValueError:
         return EXIT_WAIT_S
+    return min(wait_s, MAX_EXIT_WAIT_S) if wait_s >= 0 else EXIT_WAIT_S
 
 
 def start(

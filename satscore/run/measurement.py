@@ -3,7 +3,6 @@
 import datetime as dt
 import os
 import platform
-import resource
 import signal
 import socket
 import threading
@@ -16,15 +15,19 @@ from satscore.core.fields import FIELDS
 from satscore.core.gpu import GpuInfo
 from satscore.core.redact import redact
 from satscore.core.units import NS_PER_S
-from satscore.counters.select import open_source
+from satscore.counters.select import no_pipes_reason, open_source
 from satscore.counters.source import Source
 from satscore.launch.placement import visible_gpus
 from satscore.launch.request import RunOptions
+from satscore.run.ending import Ending
+from satscore.run.own_cost import own_cost
 from satscore.run.sampler import Sampler
+from satscore.run.tail import cut, unread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from satscore.core.summary import Cost, Summary
+    from satscore.core.readings import ReadingTable
+    from satscore.core.summary import Summary
     from satscore.record.run_file import RunEnd, StreamHeader
     from satscore.run.recorder import Recorder
     from satscore.run.session import Session
@@ -56,63 +59,84 @@ class Measurement:
         self._options = options
         self._command = redact(command) if options.redact else list(command)
         self._started_ns = started_ns
-        self._ended_ns = started_ns
-        self._started_at = dt.datetime.now(tz=dt.UTC)
+        started_s = (time.time_ns() - time.monotonic_ns() + started_ns) / NS_PER_S
+        self._started_at = dt.datetime.fromtimestamp(started_s, tz=dt.UTC)
         self._load_view = load_view
         self._notes: list[str] = []
+        self._no_pipes_reason: str | None = None
         self._source: Source | None = None
         self._sampler: Sampler | None = None
         self._ranks: list[tuple[StreamHeader, Session]] = []
         self._recorder: Recorder | None = None
+        self._covered_ns: dict[int, int] = {}
+        self._last: ReadingTable | None = None
 
-    def run(self, opened: threading.Event, ended: threading.Event) -> None:
+    def run(self, opened: threading.Event, ending: Ending) -> None:
         """Measure until the command has ended.
 
         Args:
             opened: Set here once it is known whether there is a source.
-            ended: Set by the caller when the command has ended.
+            ending: Set by the caller when the command has ended.
         """
         source, notes = open_source(self._options.source, self._visible)
         opened.set()
         self._notes += notes
+        self._no_pipes_reason = no_pipes_reason(source, notes)
         if source is None:
-            ended.wait()
-        else:
-            self._source = source
-            self._sampler = Sampler(source, self._options.period_s)
-            self._sampler.start()
-            self._prepare(source)
-            wait_s = FIRST_BATCH_S
-            while not ended.wait(wait_s):
-                self._take(self._sampler)
-                wait_s = BATCH_S
-            if not self._sampler.stop(LAST_READ_WAIT_S):
-                self._notes.append("the driver did not answer the last read: the end of the run is not covered")
-            self._take(self._sampler)
-        self._ended_ns = time.monotonic_ns()
+            ending.event.wait()
+            return
+        self._source = source
+        self._sampler = Sampler(source, self._options.period_s, ending.event)
+        self._sampler.start()
+        self._covered_ns = dict.fromkeys((gpu.index for gpu in source.gpus), self._sampler.base_ns)
+        self._prepare(source)
+        assert self._recorder is not None
+        wait_s = FIRST_BATCH_S
+        while not ending.event.wait(wait_s):
+            self._recorder.append(self._take(self._sampler, ending))
+            wait_s = BATCH_S
+        answered = self._sampler.stop(LAST_READ_WAIT_S)
+        if not answered:
+            self._notes.append("the driver did not answer the last read: the end of the run is not covered")
+        self._last = self._take(self._sampler, ending, fill=not answered or self._sampler.failure is not None)
 
-    def conclude(self, exit_code: int | None, signal_number: int | None) -> str:
-        """Write all files and return the text to print; empty if there is nothing to say."""
-        if self._source is None and not (self._options.json or self._options.out):
-            return self._no_source_line()
+    def conclude(self, ending: Ending, publish: Callable[[str], None]) -> list[str]:
+        """Make the text to print, then write all files.
+
+        Args:
+            ending: How the command ended.
+            publish: Takes the text, before any file is written and once more if that changed it.
+
+        Returns:
+            What could not be written.
+        """
         if self._source is None:
+            publish(f"satscore: no score: {self._no_pipes_reason}")
+            if not (self._options.json or self._options.out):
+                return []
             self._prepare(None)
         from satscore.core.summary import encode  # noqa: PLC0415 - numpy: not needed without a source
 
         assert self._recorder is not None
         for _, session in self._ranks:
             session.close()
+        _, summary = self._summary(ending)
+        publish(self._render(summary))
+        if self._last is not None:
+            self._recorder.append(self._last)
         self._recorder.close_stream()
-        end = self._run_end(exit_code, signal_number)
-        directory = self._recorder.directory
-        summary = self._summarise(
-            self._start, end, self._ranks, version=__version__, directory=str(directory) if directory else None
-        )
+        end, summary = self._summary(ending)
+        publish(self._render(summary))
         data = encode(summary)
-        self._recorder.end(end, data)
+        problems = [*(self._recorder.notes if self._options.quiet else []), *self._recorder.end(end, data)]
         problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
-        text = self._render(summary)
-        return text if problem is None else f"{text}\nsatscore: {problem}; the command is not affected"
+        return [*problems, problem] if problem else problems
+
+    def _summary(self, ending: Ending) -> "tuple[RunEnd, Summary]":
+        assert self._recorder is not None
+        end, directory = self._run_end(ending), self._recorder.directory
+        shown = str(directory) if directory else None
+        return end, self._summarise(self._start, end, self._ranks, version=__version__, directory=shown)
 
     def _visible(self, gpus: list[GpuInfo]) -> list[int]:
         chosen, note = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), gpus)
@@ -187,48 +211,49 @@ class Measurement:
         self._ranks.append((header, session))
         return header
 
-    def _take(self, sampler: Sampler) -> None:
+    def _take(self, sampler: Sampler, ending: Ending, *, fill: bool = False) -> "ReadingTable":
+        """Score the readings since the last call; time after the command's end is never among them.
+
+        Args:
+            sampler: Where they wait.
+            ending: The command's end, if it has come.
+            fill: Whether the time up to the end that no reading covers counts as not known.
+        """
         from satscore.core.readings import table_of  # noqa: PLC0415
 
-        table = table_of(sampler.drain())
+        readings = sampler.drain()
+        assert self._source is not None
+        if ending.at_ns is not None:  # looked at after the drain: readings before it are whole
+            end_ns = self._source.clock.from_monotonic_ns(ending.at_ns)
+            readings = cut(readings, end_ns)
+            self._covered_ns |= {reading.gpu: reading.end_ns for reading in readings}
+            readings += unread(self._covered_ns, end_ns) if fill else []
+        self._covered_ns |= {reading.gpu: reading.end_ns for reading in readings}
+        table = table_of(readings)
         for _, session in self._ranks:
             session.add(table)
-        if self._recorder is not None:
-            self._recorder.append(table)
+        return table
 
-    def _no_source_line(self) -> str:
-        why = self._notes[0] if self._notes else "no counter source"
-        return f"satscore: no score: {why}"
-
-    def _run_end(self, exit_code: int | None, signal_number: int | None) -> "RunEnd":
+    def _run_end(self, ending: Ending) -> "RunEnd":
         from satscore.record.run_file import RunEnd, json_text  # noqa: PLC0415
 
-        sampler, source, recorder = self._sampler, self._source, self._recorder
-        notes = [*self._notes, *(source.notes() if source else []), *(recorder.notes if recorder else [])]
+        sampler, recorder = self._sampler, self._recorder
+        self._notes += self._source.notes() if self._source else []
+        notes = [*self._notes, *(recorder.notes if recorder else [])]
         if sampler is not None and sampler.failure:
             notes.append(f"sampling stopped: {sampler.failure}")
+        if sampler is not None and sampler.dropped_count:
+            notes.append(f"{sampler.dropped_count} readings were lost: the disk or the processor held satscore up")
+        ended_ns = ending.at_ns or time.monotonic_ns()
         return RunEnd(
-            exit_code=exit_code,
-            exit_signal=None if signal_number is None else signal_name(signal_number),
-            duration_s=(self._ended_ns - self._started_ns) / NS_PER_S,
+            exit_code=ending.exit_code,
+            exit_signal=None if ending.signal is None else signal_name(ending.signal),
+            duration_s=(ended_ns - self._started_ns) / NS_PER_S,
             late_reads_count=sampler.late_reads_count if sampler else 0,
             latest_read_s=sampler.latest_read_s if sampler else 0.0,
             notes=[json_text(note) for note in dict.fromkeys(notes)],
-            cost=self._cost(),
-        )
-
-    def _cost(self) -> "Cost":
-        from satscore.core.summary import Cost  # noqa: PLC0415
-
-        sampler, recorder = self._sampler, self._recorder
-        elapsed_s = max(1e-9, (time.monotonic_ns() - self._started_ns) / NS_PER_S)
-        cpu_s = time.process_time()
-        return Cost(
-            cpu_s=cpu_s,
-            cpu_pct_of_core=100.0 * cpu_s / elapsed_s,
-            rss_max_bytes=peak_rss_bytes(),
-            read_mean_s=sampler.read_time_s / sampler.reads_count if sampler and sampler.reads_count else None,
-            recording_bytes=recorder.bytes_written if recorder else None,
+            cost=own_cost(self._started_ns, sampler, recorder.bytes_written if recorder else None),
+            no_pipes_reason=None if self._no_pipes_reason is None else json_text(self._no_pipes_reason),
         )
 
 
@@ -238,17 +263,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
-
-
-def peak_rss_bytes() -> int:
-    """Return the largest resident size of this process in bytes.
-
-    From /proc: ru_maxrss is inherited over fork and would show the size of whoever started us.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,12 +1,20 @@
 """What a run leaves on disk. Every failure ends the recording, never the run, and is said once."""
 
-import contextlib
 import re
 from pathlib import Path
 
 from satscore.core.readings import ReadingTable
 from satscore.record.files import make_run_directory, write_atomic, write_requested
-from satscore.record.run_file import FORMAT_VERSION, RunEnd, RunFile, RunStart, StreamHeader, write_run_file
+from satscore.record.run_file import (
+    FORMAT_VERSION,
+    RUN_FILE,
+    RunEnd,
+    RunFile,
+    RunStart,
+    StreamHeader,
+    end_run_file,
+    write_run_file,
+)
 from satscore.record.stream import StreamWriter
 
 SUMMARY_FILE = "summary.json"
@@ -55,7 +63,7 @@ class Recorder:
             return
         self._start = start
         try:
-            directory = make_run_directory(self._wanted)
+            directory = make_run_directory(self._wanted, RUN_FILE)
             write_run_file(
                 directory, RunFile(format_version=FORMAT_VERSION, satscore_version=self._version, start=start)
             )
@@ -84,14 +92,21 @@ class Recorder:
         except OSError as error:
             self._give_up("the recording has no end mark", error, "it can still be read")
 
-    def end(self, end: RunEnd, summary: bytes) -> None:
-        """Write how the run ended, and its summary."""
+    def end(self, end: RunEnd, summary: bytes) -> list[str]:
+        """Write how the run ended, and its summary; return what could not be written."""
         if self.directory is None or self._start is None:
-            return
+            return []
         content = RunFile(format_version=FORMAT_VERSION, satscore_version=self._version, start=self._start, end=end)
-        with contextlib.suppress(OSError):  # the disk that failed before: said already, or shown by the missing file
+        problems = []
+        try:
+            end_run_file(self.directory, content)
+        except OSError as error:
+            problems.append(f"cannot write {self.directory / RUN_FILE}: {error.strerror}")
+        try:
             write_atomic(self.directory / SUMMARY_FILE, summary)
-            write_run_file(self.directory, content)
+        except OSError as error:
+            problems.append(f"cannot write {self.directory / SUMMARY_FILE}: {error.strerror}")
+        return problems
 
     def write_json(self, path: str, summary: bytes) -> str | None:
         """Write the summary where the user asked; return what went wrong, or None."""

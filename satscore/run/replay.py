@@ -14,6 +14,8 @@ from satscore.run.results import summarise
 from satscore.run.session import Session
 
 CUT_NOTE = "the recording of rank {rank} was cut off: its last batch is lost, everything before it counts"
+QUIET_S = 60.0
+"""A recording that nobody has written to for this long has ended: a batch is written at least every 30 s."""
 CHUNK_READINGS = 8192
 """Readings scored at a time: a day of four GPUs is 17,280 batches, and each call costs milliseconds."""
 
@@ -30,7 +32,7 @@ def rebuild(directory: Path) -> Rebuilt:
     """Score a run again from its recording.
 
     A recording that was cut off (satscore killed, power cut) is scored as far as it goes and rewritten
-    as its valid prefix, so that other Arrow readers open it too.
+    as its valid prefix, so that other Arrow readers open it too; but never one that may still be written.
 
     Raises:
         RecordError: There is no run, no recording, or one that is not ours; names the file.
@@ -47,9 +49,9 @@ def rebuild(directory: Path) -> Rebuilt:
         recording = Recording(path)
         ranks.append((recording.header, _replay(recording, content)))
         is_live = recording.is_live()
-        live = live or is_live
+        live = live or is_live is True
         if recording.cut_off and not is_live:
-            warnings.append(_mend(recording))
+            warnings.append(_mend(recording, has_ended=is_live is False and content.end is not None))
     summary = summarise(
         content.start, content.end, ranks, version=content.satscore_version, directory=str(directory), live=live
     )
@@ -83,8 +85,14 @@ def _chunks(batches: Iterable[ReadingTable]) -> Iterator[ReadingTable]:
         yield concatenate(waiting)
 
 
-def _mend(recording: Recording) -> str:
+def _mend(recording: Recording, *, has_ended: bool) -> str:
+    """Repair a recording that nobody holds locked, once it is sure or old enough; return what to say.
+
+    Locks may be missing or reach one node only (NFS, Lustre): then time has to tell.
+    """
     text = CUT_NOTE.format(rank=recording.header.rank)
+    if not has_ended and recording.age_s() < QUIET_S:
+        return f"{text} (not repaired: it may still be written)"
     try:
         repair(recording)
     except OSError as error:

@@ -8,7 +8,9 @@ from satscore.core.units import NS_PER_S, US_PER_S
 from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
 from satscore.run.session import Session
 
-UNFINISHED_NOTE = "satscore was killed before the command ended: this is what had been recorded by then"
+UNFINISHED_NOTE = (
+    "the end of the run was not recorded: satscore was killed, the disk was full, or the run still goes on"
+)
 LIVE_NOTE = "the run is still going on: this is what has been recorded so far"
 NO_COST = Cost(cpu_s=None, cpu_pct_of_core=None, rss_max_bytes=None, read_mean_s=None, recording_bytes=None)
 
@@ -26,7 +28,7 @@ def summarise(
 
     Args:
         start: What ran.
-        end: How it ended; None if satscore was killed before.
+        end: How it ended; None if that was not recorded.
         ranks: Header and closed session of every rank; empty if there was no source.
         version: satscore's version that measured.
         directory: The run directory as shown to the user, or None.
@@ -43,7 +45,7 @@ def summarise(
         profile=start.profile,
         dtype=start.dtype,
         has_pipe_counters=any(header.has_pipe_counters for header, _ in ranks),
-        no_pipes_reason=end.notes[0] if end and end.notes else None,
+        no_pipes_reason=end.no_pipes_reason if end else None,
         notes=tuple(dict.fromkeys(notes)),
         cost=end.cost if end else NO_COST,
     )
@@ -87,8 +89,8 @@ def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[Stre
         period_s=start.period_s,
         interval_mean_s=read_us / US_PER_S / intervals if intervals else None,
         readings_count=intervals,
-        late_reads_count=end.late_reads_count if end else 0,
-        latest_read_s=end.latest_read_s if end else 0.0,
+        late_reads_count=end.late_reads_count if end else None,
+        latest_read_s=end.latest_read_s if end else None,
         driver_version=gpus[0].driver_version if gpus else None,
         cuda_driver_version=gpus[0].cuda_driver_version if gpus else None,
     )

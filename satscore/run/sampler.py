@@ -1,5 +1,6 @@
 """The sampling thread: absolute deadlines, honest lateness, and nothing else in the tick."""
 
+import contextlib
 import random
 import threading
 from collections import deque
@@ -10,6 +11,8 @@ from satscore.counters.source import Source
 
 MIN_GAP_NS = 105_000_000
 """NVML refreshes its samples every 100 ms; a read closer than this to the last sees nothing new."""
+MAX_WAITING = 20_000
+"""Readings handed over but not yet taken, about 17 min of four GPUs: memory is bounded whatever the disk does."""
 JITTER_FRAC = 0.1
 """Deadlines are shifted by up to this share of the period, so that reads do not beat with steps."""
 
@@ -20,40 +23,50 @@ class Sampler:
     Args:
         source: Opened; this thread becomes its only user.
         period_s: Nominal time between reads.
+        stop: Set by whoever ends the run: the last read is taken at once. None: only by ``stop``.
 
     Whatever the driver does to this thread (a slow call, a hang), nobody waits for it: readings are
     handed over through a queue, and the counts below may be read at any time.
     """
 
-    def __init__(self, source: Source, period_s: float) -> None:
+    def __init__(self, source: Source, period_s: float, stop: threading.Event | None = None) -> None:
         self.reads_count = 0
         self.late_reads_count = 0
         self.latest_read_s = 0.0
         self.read_time_s = 0.0
+        self.dropped_count = 0
+        """Readings lost because nobody took them in time, oldest first."""
         self.failure: str | None = None
+        self.base_ns = source.clock.now_ns()
+        """The beginning of the time that the readings should cover, ns on the source's axis."""
         self._source = source
         self._period_ns = round(period_s * NS_PER_S)
         self._queue: deque[Reading] = deque()
-        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._stop = stop or threading.Event()
+        self._read_last = threading.Event()
         self._jitter = random.Random(0)  # noqa: S311 - against aliasing, not against guessing
         self._thread = threading.Thread(target=self._run, name="satscore-sampler", daemon=True)
 
     def start(self) -> None:
         """Take the base line and start sampling."""
+        self.base_ns = self._source.clock.now_ns()
         self._thread.start()
 
     def drain(self) -> list[Reading]:
         """Return the readings since the last call."""
-        out = []
-        while self._queue:
-            out.append(self._queue.popleft())
+        with self._lock:
+            out = list(self._queue)
+            self._queue.clear()
         return out
 
     def stop(self, timeout_s: float) -> bool:
-        """Ask for a last read and wait for it; return whether the thread ended in time."""
+        """Ask for a last read and wait for it; return whether it came in time.
+
+        That the driver's objects are released is not waited for: nothing depends on it any more.
+        """
         self._stop.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._read_last.wait(timeout_s)
 
     def _run(self) -> None:
         clock = self._source.clock
@@ -78,7 +91,9 @@ class Sampler:
         except Exception as error:  # noqa: BLE001 - a source must never take the run down
             self.failure = f"{type(error).__name__}: {error}"
         finally:
-            self._source.close()
+            self._read_last.set()
+            with contextlib.suppress(Exception):
+                self._source.close()
 
     def _count_lateness(self, late_ns: int) -> None:
         self.latest_read_s = max(self.latest_read_s, late_ns / NS_PER_S)
@@ -92,5 +107,12 @@ class Sampler:
         self.read_time_s += (clock.now_ns() - began_ns) / NS_PER_S
         if readings:
             self.reads_count += 1
-            self._queue.extend(readings)
+            self._hand_over(readings)
         return began_ns
+
+    def _hand_over(self, readings: list[Reading]) -> None:
+        with self._lock:
+            self._queue.extend(readings)
+            while len(self._queue) > MAX_WAITING:
+                self._queue.popleft()
+                self.dropped_count += 1

@@ -118,6 +118,8 @@ def test_killed_wrapper_leaves_the_command_and_a_readable_recording(tmp_path):
     summary = json.loads(report.stdout)
     jsonschema.validate(summary, SCHEMA)
     assert summary["run"]["finished"] is False
+    assert summary["source"]["late_reads_count"] is None
+    assert summary["source"]["latest_read_s"] is None
     assert summary["job"]["score"]["score_pct"] > 20
     assert any("killed" in note for note in summary["notes"])
 

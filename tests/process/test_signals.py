@@ -1,6 +1,7 @@
 """Signals sent to the wrapper reach the command, each exactly once."""
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from tests.process.harness import (
     end_and_collect,
     environment,
     has_handled_all,
+    lives,
     running,
     satscore,
     state_of,
@@ -115,14 +117,16 @@ def test_command_dies_of_a_forwarded_signal_and_so_do_we() -> None:
 
 
 def test_hup_ignored_at_start_stays_ignored(tmp_path: Path) -> None:
-    """nohup: neither is the command sent a HUP nor does the wrapper die of it."""
-    reporter = Reporter(tmp_path, "HUP", "USR1")
-    with running(["nohup", *satscore(*reporter.command)]) as wrapper:
-        reporter.wait_ready()
+    """nohup: neither the command nor the wrapper dies of a HUP."""
+    with running(["nohup", *satscore("sleep", "60")]) as wrapper:
+        (command,) = wait_for(lambda: children_of(wrapper.pid), "the command")
+        wait_for(lambda: has_handled_all(wrapper.pid), "the wrapper to wait for signals")
         wrapper.send_signal(signal.SIGHUP)
-        wrapper.send_signal(signal.SIGUSR1)
-        reporter.wait_received(signal.SIGUSR1)
-        assert end_and_collect(wrapper, reporter) == [signal.SIGUSR1]
+        wait_for(lambda: has_handled_all(wrapper.pid), "the wrapper to have passed it on")
+        status = dict(line.split(":\t") for line in Path(f"/proc/{command}/status").read_text().splitlines())
+        assert int(status["SigIgn"], 16) & 1 << (signal.SIGHUP - 1)
+        wrapper.send_signal(signal.SIGTERM)
+        assert wrapper.wait(TIMEOUT_S) == -signal.SIGTERM
 
 
 def test_signals_blocked_at_start_are_forwarded_and_stay_blocked_in_the_command(tmp_path: Path) -> None:
@@ -277,3 +281,20 @@ def test_popen_sees_no_difference_between_runs() -> None:
         wait_for(lambda: children_of(wrapper.pid), "the command")
         wrapper.terminate()
         assert wrapper.wait(TIMEOUT_S) == subprocess.Popen(["sh", "-c", "kill $$"]).wait()
+
+
+@pytest.mark.parametrize("name", ["INT", "QUIT"])
+def test_background_job_of_a_script_is_still_told(tmp_path: Path, name: str) -> None:
+    """A shell without job control starts ``&`` with INT and QUIT ignored; the command may handle them."""
+    reporter = Reporter(tmp_path, name)
+    words = shlex.join(satscore(*reporter.command))
+    script = f"{words} & echo $! > {tmp_path}/pid; wait $!"
+    with running(["sh", "-c", script]):
+        reporter.wait_ready()
+        wrapper = int((tmp_path / "pid").read_text())
+        wait_for(lambda: has_handled_all(wrapper), "the wrapper to wait for signals")
+        os.kill(wrapper, getattr(signal, f"SIG{name}"))
+        reporter.wait_received(getattr(signal, f"SIG{name}"))
+        os.kill(wrapper, getattr(signal, f"SIG{END}"))
+        wait_for(lambda: not lives(wrapper), "the wrapper to end")
+        assert reporter.received().count(getattr(signal, f"SIG{name}")) == 1

@@ -20,6 +20,8 @@ MARK = ["sh", "-c", "echo ran"]
         (["--period", "0.01", *MARK], "--period: 0.01 s is out of range"),
         (["--period", "soon", *MARK], "--period: 'soon' is not a number of seconds"),
         (["--period=nan", *MARK], "--period: nan s is out of range"),
+        (["--period", "1e12", *MARK], "--period: 1e12 s is out of range: 0.12 to 60 s"),
+        (["--json", "-", "--", *MARK], "--json: stdout is the command's; name a file"),
         (["--profile", "trian", *MARK], "--profile: 'trian' is not one of train, hpc, tensor"),
         (["--profile", "trian", *MARK], "did you mean train?"),
         (["--source", "sim:", *MARK], "--source: 'sim:' is not a source"),
@@ -77,6 +79,9 @@ def test_help(words: list[str]) -> None:
     assert examples.count("\n") == 4
     assert all(f"  {code}  " in text.partition("exit codes:")[2] for code in (125, 126, 127))
     assert max(map(len, text.splitlines())) <= 100
+    assert "srun satscore" not in text
+    assert "--no-python" not in text
+    assert "report RUN " in text
 
 
 def test_version() -> None:

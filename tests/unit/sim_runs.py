@@ -2,6 +2,8 @@
 
 import threading
 
+import msgspec
+
 from satscore import __version__
 from satscore.core.fields import FIELDS
 from satscore.core.readings import table_of
@@ -76,7 +78,7 @@ def run_start(command: list[str], *, label: str | None = None, profile: str = "t
     )
 
 
-def run_end(seconds: float, notes: list[str]) -> RunEnd:
+def run_end(seconds: float, notes: list[str], no_pipes_reason: str | None = None) -> RunEnd:
     """Return a fixed, successful end of a run."""
     return RunEnd(
         exit_code=0,
@@ -85,6 +87,7 @@ def run_end(seconds: float, notes: list[str]) -> RunEnd:
         late_reads_count=0,
         latest_read_s=0.004,
         notes=notes,
+        no_pipes_reason=no_pipes_reason,
         cost=COST,
     )
 
@@ -109,5 +112,7 @@ def four_ranks(seconds: float, command: list[str]) -> Summary:
 
 def no_gpu(command: list[str]) -> Summary:
     """Return the summary of a run on a machine without a GPU."""
-    end = run_end(1.0, ["NVML: libnvidia-ml.so.1 was not found: no NVIDIA driver on this machine"])
+    why = "NVML: libnvidia-ml.so.1 was not found: no NVIDIA driver on this machine"
+    cost = Cost(cpu_s=0.18, cpu_pct_of_core=18.0, rss_max_bytes=36_000_000, read_mean_s=None, recording_bytes=None)
+    end = msgspec.structs.replace(run_end(1.0, [why], why), cost=cost)
     return summarise(run_start(command), end, [], version=__version__, directory=None)

@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,15 @@ from satscore.core.fields import FIELDS, INDEX, Quality
 from satscore.core.readings import ReadingTable
 from satscore.errors import RecordError
 from satscore.record.files import make_run_directory, write_atomic, write_requested
-from satscore.record.run_file import RUN_FILE, RunFile, StreamHeader, json_text, read_run_file, write_run_file
+from satscore.record.run_file import (
+    RUN_FILE,
+    RunFile,
+    StreamHeader,
+    end_run_file,
+    json_text,
+    read_run_file,
+    write_run_file,
+)
 from satscore.record.stream import HEADER_KEY, Recording, StreamWriter, repair
 from tests.unit.runs import COMMAND, H200_INFO, NS, batches, header, joined, measured, simulated
 from tests.unit.sim_runs import run_end, run_start
@@ -376,6 +386,24 @@ def test_arguments_that_are_not_utf8_can_be_stored(tmp_path):
     assert json_text("plain ü 模型") == "plain ü 模型"
 
 
+def test_the_end_fits_into_the_space_kept_for_it(tmp_path):
+    """A name that cannot be replaced stands for a full disk: no new file, but the old one can be written."""
+    many = [f"note {i} " + "x" * 200 for i in range(100)]
+    for notes, kept in ((["a note"], 1), (many, 10)):
+        write_run_file(tmp_path, msgspec.structs.replace(CONTENT, end=None))
+        path = tmp_path / RUN_FILE
+        size = path.stat().st_size
+        (tmp_path / f".{RUN_FILE}.{os.getpid()}.tmp").mkdir()
+        end_run_file(tmp_path, msgspec.structs.replace(CONTENT, end=run_end(4.0, notes)))
+        (tmp_path / f".{RUN_FILE}.{os.getpid()}.tmp").rmdir()
+        end = read_run_file(tmp_path).end
+        assert end is not None
+        assert end.duration_s == 4.0
+        assert len(end.notes) >= kept
+        assert end.notes == notes[: len(end.notes)]
+        assert path.stat().st_size == size
+
+
 # --- files and directories
 
 
@@ -431,20 +459,33 @@ def test_a_pipe_that_the_user_names_is_written_to_and_not_replaced(tmp_path):
 
 def test_run_directories_are_private_and_never_shared(tmp_path):
     wanted = tmp_path / "runs" / "demo"
-    first = make_run_directory(wanted)
+    first = make_run_directory(wanted, RUN_FILE)
     assert (first, stat.S_IMODE(first.stat().st_mode)) == (wanted, 0o700)
-    assert make_run_directory(wanted) == wanted
-    (first / "run.json").write_text("{}")
-    second = make_run_directory(wanted)
-    (second / "run.json").write_text("{}")
-    third = make_run_directory(wanted)
+    assert names_in(first) == [RUN_FILE]
+    (first / RUN_FILE).write_text("{}")
+    second, third = (make_run_directory(wanted, RUN_FILE) for _ in range(2))
     assert [p.name for p in (second, third)] == ["demo-2", "demo-3"]
-    assert (first / "run.json").read_text() == "{}"
+    assert (first / RUN_FILE).read_text() == "{}"
+
+
+def test_an_empty_directory_is_taken_by_one_of_many(tmp_path):
+    for attempt in range(40):
+        wanted, start = tmp_path / f"run{attempt}x", threading.Barrier(8)
+        wanted.mkdir()
+
+        def take(wanted: Path = wanted, start: threading.Barrier = start) -> Path:
+            start.wait()
+            return make_run_directory(wanted, RUN_FILE)
+
+        with ThreadPoolExecutor(8) as pool:
+            taken = [one.result() for one in [pool.submit(take) for _ in range(8)]]
+        assert len(set(taken)) == 8
+        assert wanted in taken
 
 
 def test_a_file_of_the_wanted_name_is_left_alone(tmp_path):
     (tmp_path / "demo").write_text("mine")
-    assert make_run_directory(tmp_path / "demo").name == "demo-2"
+    assert make_run_directory(tmp_path / "demo", RUN_FILE).name == "demo-2"
     assert (tmp_path / "demo").read_text() == "mine"
 
 

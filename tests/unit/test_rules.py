@@ -182,7 +182,9 @@ def test_waiting_gpus_do_not_make_the_job_bursty():
 
 
 def rule(name: str, *claims: str, informational: bool = False) -> Rule:
-    judgement = Judgement(claims=claims, evidence=(Evidence(name="x", value=1, unit="1"),), informational=informational)
+    judgement = Judgement(
+        claims=claims, evidence=(Evidence(key="x", name="x", value=1, unit="1"),), informational=informational
+    )
     texts = dict.fromkeys(("title", "action", "hint", "next_command", "false_positives"), name)
     return Rule(id=name, needs={}, judge=lambda _: judgement, **texts)
 

@@ -9,7 +9,7 @@ from satscore.core.fields import Reading, blank_reading, put
 from satscore.core.gpu import GpuInfo
 from satscore.counters.clock import Clock, MonotonicClock
 from satscore.counters.source import SourceKind
-from satscore.run.sampler import JITTER_FRAC, MIN_GAP_NS, Sampler
+from satscore.run.sampler import JITTER_FRAC, MAX_WAITING, MIN_GAP_NS, Sampler
 
 MS = 1_000_000
 HANG_S = 30.0
@@ -25,6 +25,9 @@ class StepClock:
 
     def now_ns(self) -> int:
         return self._now_ns
+
+    def from_monotonic_ns(self, monotonic_ns: int) -> int:
+        return monotonic_ns
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         if self._steps == 0:
@@ -52,6 +55,7 @@ class FakeSource:
         self.closed = 0
         self.hang = threading.Event()
         self.hangs_at = -1
+        self.close_hangs = False
         self._read_ms = read_ms or {}
         self._fails_at = fails_at
         self._last_ns: int | None = None
@@ -77,6 +81,8 @@ class FakeSource:
 
     def close(self) -> None:
         self.closed += 1
+        if self.close_hangs:
+            self.hang.wait(HANG_S)
 
 
 def sample(steps: int, period_s: float = 0.2, **options: object) -> tuple[Sampler, FakeSource, StepClock]:
@@ -208,3 +214,41 @@ def test_a_stop_right_after_a_read_makes_no_other():
         time.sleep(0.001)
     assert sampler.stop(HANG_S)
     assert gaps(source) == [] or min(gaps(source)) >= MIN_GAP_NS
+
+
+def test_a_source_that_hangs_while_it_closes_has_given_its_last_read():
+    clock = MonotonicClock()
+    source = FakeSource(clock)
+    source.close_hangs = True
+    sampler = Sampler(source, 60.0)
+    sampler.start()
+    while not source.began_ns:
+        time.sleep(0.001)
+    time.sleep(0.11)
+    assert sampler.stop(HANG_S / 2)
+    assert len(sampler.drain()) == 1
+    source.hang.set()
+
+
+def test_whoever_ends_the_run_wakes_the_sampler():
+    ended = threading.Event()
+    source = FakeSource(MonotonicClock())
+    sampler = Sampler(source, 60.0, ended)
+    sampler.start()
+    while not source.began_ns:
+        time.sleep(0.001)
+    time.sleep(0.11)
+    ended_ns = time.monotonic_ns()
+    ended.set()
+    while len(source.began_ns) < 2:
+        time.sleep(0.001)
+    assert source.began_ns[1] - ended_ns < 1_000_000_000
+    assert sampler.base_ns <= source.began_ns[0]
+
+
+def test_readings_that_nobody_takes_are_bounded_and_counted():
+    sampler, source, _ = sample(MAX_WAITING + 50)
+    readings = sampler.drain()
+    assert len(readings) == MAX_WAITING
+    assert sampler.dropped_count == 50
+    assert readings[-1].end_ns == source.began_ns[-1]

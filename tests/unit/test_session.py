@@ -1,5 +1,8 @@
 """Live and replayed runs: the same readings give the same summary to the byte, however they are batched or stored."""
 
+import errno
+import fcntl
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +89,47 @@ def test_a_recording_that_was_cut_off_is_scored_as_far_as_it_goes_and_mended(tmp
     assert first.summary.job.score == kept.summary().job.score
 
 
+def cut_off(directory: Path, *, end: RunEnd | None, age_s: float) -> Path:
+    """Record a run, cut its recording and let it be so old; return the recording."""
+    record(directory, RUNS["llm"], batch=10, end=end)
+    (path,) = directory.glob("readings-*")
+    path.write_bytes(path.read_bytes()[:-1000])
+    then_s = path.stat().st_mtime - age_s
+    os.utime(path, (then_s, then_s))
+    return path
+
+
+def test_a_recording_without_an_end_that_may_still_be_written_is_not_repaired(tmp_path):
+    """No lock is held: the writer may be on another node, where this file system's locks do not reach."""
+    path = cut_off(tmp_path / "run", end=None, age_s=30)
+    inode = path.stat().st_ino
+    rebuilt = rebuild(tmp_path / "run")
+    assert "(not repaired: it may still be written)" in rebuilt.warnings[0]
+    assert path.stat().st_ino == inode
+    (note,) = [note for note in rebuilt.summary.notes if "end of the run" in note]
+    assert note == (
+        "the end of the run was not recorded: satscore was killed, the disk was full, or the run still goes on"
+    )
+    assert rebuilt.summary.source.late_reads_count is rebuilt.summary.source.latest_read_s is None
+
+
+def test_a_recording_without_an_end_is_repaired_once_it_is_old(tmp_path):
+    path = cut_off(tmp_path / "run", end=None, age_s=100)
+    inode = path.stat().st_ino
+    assert "(repaired)" in rebuild(tmp_path / "run").warnings[0]
+    assert path.stat().st_ino != inode
+
+
+@pytest.mark.parametrize(("age_s", "told"), [(30, "(not repaired"), (100, "(repaired)")])
+def test_where_there_are_no_locks_time_tells(tmp_path, monkeypatch, age_s, told):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    cut_off(tmp_path / "run", end=run_end(12.0, []), age_s=age_s)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert told in rebuild(tmp_path / "run").warnings[0]
+
+
 def test_several_ranks_are_merged(tmp_path):
     """Two recordings of one run: each rank is scored alone, the job over both."""
     one = measured(MIXED)
@@ -96,8 +140,8 @@ def test_several_ranks_are_merged(tmp_path):
     path.rename(tmp_path / "run" / path.name)
     job = rebuild(tmp_path / "run").summary.job
     assert (job.ranks_count, job.nodes_count, job.gpus_count) == (2, 2, 2)
-    amount = [(r.score.score_pct or 0.0) * r.score.complete_s for r in rebuild(tmp_path / "run").summary.ranks]
-    assert job.score.score_pct == pytest.approx(sum(amount) / job.score.complete_s, abs=1e-9)
+    amount = [(r.score.score_pct or 0.0) * r.score.complete_gpu_s for r in rebuild(tmp_path / "run").summary.ranks]
+    assert job.score.score_pct == pytest.approx(sum(amount) / job.score.complete_gpu_s, abs=1e-9)
 
 
 def test_a_run_without_a_recording_says_why(tmp_path):

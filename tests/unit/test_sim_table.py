@@ -140,4 +140,4 @@ def test_exactly_one_gpu_of_the_node_is_busier_and_all_have_the_same_score(seed)
 def test_a_run_is_scored_from_its_first_to_its_last_read():
     run = simulated("sim:gemm", 20)
     late = rows(run.table, run.table.start_ns >= 5.4 * NS)
-    assert Run(header=run.header, table=late).summary().job.score.scope_s == pytest.approx(14.6)
+    assert Run(header=run.header, table=late).summary().job.score.scope_gpu_s == pytest.approx(14.6)

@@ -11,6 +11,7 @@ from satscore.core.fields import FIELDS, INDEX, Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.summary import GpuSummary, JobSummary, LossPart, RankSummary, Summary, decode, encode, json_schema
 from satscore.run.results import summarise
+from satscore.views.text import render
 from tests.unit.runs import COMMAND, H200_INFO, Run, joined, measured, simulated
 from tests.unit.scenes import E1, IDLE
 from tests.unit.sim_runs import four_ranks, no_gpu, run_end, run_start
@@ -83,7 +84,7 @@ def test_the_job_is_the_mean_over_time_and_names_the_extremes():
     assert each == pytest.approx([79.6216, 39.8108, 79.6216], abs=1e-3)
     job = summary.job
     assert job.score.score_pct == pytest.approx((10 * each[0] + 10 * each[1] + 5 * each[2]) / 25, abs=1e-6)
-    assert job.score.scope_s == 25
+    assert job.score.scope_gpu_s == 25
     assert job.gpus_count == 3
     assert job.worst is not None
     assert job.best is not None
@@ -102,7 +103,17 @@ def test_a_gpu_without_work_is_named():
     tables = [measured([(5.0, E1)], gpus=[busy]).table, measured([(5.0, IDLE)], gpus=[idle]).table]
     summary = Run(header=measured(gpus=gpu_infos(2)).header, table=joined(tables)).summary()
     assert any("GPU 1 had no work" in note and "CUDA_VISIBLE_DEVICES" in note for note in summary.notes)
-    assert not any("had no work" in note for note in measured([(5.0, IDLE)]).summary().notes)
+    alone = measured([(5.0, IDLE)]).summary()
+    assert any("did the command use" in note for note in alone.notes)
+    assert "no rule applies" in render(alone)
+
+
+def test_gpus_without_work_do_not_look_like_a_stalled_host():
+    tables = [measured([(5.0, E1), (0.2, IDLE)], gpus=[gpu_infos(4)[0]]).table]
+    tables += [measured([(5.2, IDLE)], gpus=[gpu]).table for gpu in gpu_infos(4)[1:]]
+    summary = Run(header=measured(gpus=gpu_infos(4)).header, table=joined(tables)).summary()
+    assert [finding.id for finding in summary.findings] == []
+    assert summary.job.gpus_scored_count == 4
 
 
 def scopes(summary: Summary) -> Iterator[JobSummary | RankSummary | GpuSummary]:
@@ -282,9 +293,40 @@ def test_energy_is_power_over_the_time_in_which_it_was_known():
     assert rates.missing["energy_module_j"]
 
 
-def test_power_is_that_of_the_energy_counter_where_there_is_one():
-    run = measured([(0.5, E1 | GAUGES | {"energy_gpu_j": 250.0})] * 4)
-    assert run.summary().job.rates.power_gpu_w == pytest.approx(500)
+def test_power_is_the_sources_own_mean_and_energy_follows_from_it():
+    """A counter that moves every other read books two intervals at once: dE/dt of one reading is not its power."""
+    booked = [(0.5, E1 | GAUGES | {"energy_gpu_j": e}) for e in (0.0, 600.0)] * 2
+    rates = measured(booked).summary().job.rates
+    assert rates.power_gpu_w == pytest.approx(600)
+    assert rates.energy_gpu_j == pytest.approx(1200)
+
+
+def test_energy_of_a_part_of_the_time_is_not_the_energy_of_the_run():
+    run = measured([(0.5, E1 | GAUGES)] * 10)
+    run.table.values[4:, INDEX["power_gpu_w"]] = float("nan")
+    run.table.quality[4:, INDEX["power_gpu_w"]] = Quality.BLANK
+    rates = run.summary().job.rates
+    assert rates.energy_gpu_j is None
+    assert rates.missing["energy_gpu_j"]
+
+
+def test_the_scores_beside_the_headline_follow_the_same_rule_of_coverage():
+    score = known_for(0.3).summary().job.score
+    assert score.tensor_score_pct is score.score_hpc_pct is None
+
+
+def test_dram_alone_never_exceeds_its_bound():
+    score = measured([(5.0, E1 | {"T": 0, "d": 0.99})]).summary().job.score
+    assert score.dram_score_pct == score.score_pct == 100
+
+
+def test_fp64_tensor_work_is_rated_at_its_own_clock():
+    run = measured([(5.0, E1 | {"T": 0.9, "d": 0, "f": 1980})])
+    summary = run.summary(start=REPLACE(run_start(COMMAND), dtype="fp64"))
+    assert summary.job.score.tensor_score_pct == pytest.approx(90, abs=1e-3)
+    assert summary.job.score.score_attainable_pct == pytest.approx(90, abs=1e-3)
+    assert summary.ranks[0].gpus[0].ceilings_missing == ["tensor"]
+    assert any("no attainable rate" in note for note in summary.notes)
 
 
 # --- null with a reason
@@ -369,7 +411,17 @@ def test_a_summary_with_a_wrong_type_is_named_by_its_path():
 
 def test_numbers_carry_their_unit_in_their_key():
     units = ("_pct", "_frac", "_s", "_w", "_mhz", "_bytes", "_bytes_s", "_flops_s", "_c", "_j", "_count", "_utc")
-    plain = {"rank", "local_rank", "index", "gpu_index", "vboost_level", "exit_code", "value", "threshold"}
+    plain = {
+        "rank",
+        "local_rank",
+        "index",
+        "gpu_index",
+        "nvml_index",
+        "vboost_level",
+        "exit_code",
+        "value",
+        "threshold",
+    }
     schema = json_schema()["$defs"]
     for name, definition in schema.items():
         for key, kind in definition.get("properties", {}).items():

@@ -163,7 +163,7 @@ def test_without_a_score_it_says_why_and_prints_none(name):
 
 def test_a_run_without_pipe_counters_shows_what_was_achieved():
     text = render(CASES["nvml"])
-    assert "GPU util 100 %" in text
+    assert "util 100 %" in text
     assert "612 W" in text
 
 

@@ -150,7 +150,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_NO_GPU
     peaks, reason = peaks_of(load_models(), gpu)
     try:
-        directory = make_run_directory(args.out)
+        directory = make_run_directory(args.out, FILE)
         results = _results(args, gpu, torch, idle, (peaks, reason))
         Run(args, workloads, gpu, directory, results).all()
     except OSError as error:

@@ -1,0 +1,58 @@
+"""The rows of bounds in a GPU's summary: every number that a score stands on, with its source."""
+
+from typing import Literal
+
+from satscore.core.hwmodel import Attainable, HardwareModel
+from satscore.core.summarise import GpuResult
+from satscore.core.summary import Bound
+
+
+def bound_rows(gpu: GpuResult) -> list[Bound]:
+    """Return the peaks of a GPU's model and the attainable fractions in force; empty without a model."""
+    if gpu.model is None:
+        return []
+    model = gpu.model
+    return [
+        _peak(model, "dram", "dram_peak_bytes_s", None),
+        *(_peak(model, "tensor", f"flops_peak.{dtype}", _rated(model, dtype), dtype) for dtype in model.flops_peak),
+        *(_peak(model, p, f"vector_flops_peak.{p}", model.rated_clock_mhz[p]) for p in model.vector_flops_peak),
+        *(_peak(model, link, f"link_peak_bytes_s.{link}", None) for link in model.link_peak_bytes_s),
+        *(_attainable(entry) for entry in gpu.bounds.ceilings),
+    ]
+
+
+def _rated(model: HardwareModel, dtype: str) -> float:
+    return model.rated_clock_mhz["fp64" if dtype == "fp64" else "tensor"]
+
+
+def _peak(model: HardwareModel, resource: str, key: str, clock_mhz: float | None, dtype: str | None = None) -> Bound:
+    number = model.numbers[key]
+    role: Literal["peak", "attainable"] = "peak"
+    return Bound(
+        resource=resource,
+        dtype=dtype,
+        role=role,
+        kind=number.kind,
+        value=number.value,
+        unit=number.unit,
+        clock_mhz=clock_mhz,
+        condition="per direction" if key.startswith("link_") else "dense" if dtype else "",
+        uncertainty_frac=number.uncertainty_frac,
+        source=number.source.label,
+    )
+
+
+def _attainable(entry: Attainable) -> Bound:
+    vboost = "not stated" if entry.vboost_level is None else str(entry.vboost_level)
+    return Bound(
+        resource=entry.resource,
+        dtype=entry.dtype,
+        role="attainable",
+        kind=entry.kind,
+        value=entry.attainable_frac,
+        unit="frac",
+        clock_mhz=None,
+        condition=f"{entry.cap_scope} cap {entry.cap_w:g} W, vBoost {vboost}",
+        uncertainty_frac=entry.uncertainty_frac,
+        source=entry.source.label,
+    )
