@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # Subcommands other than run: the module that has ``main(argv) -> int``.
 SUBCOMMANDS = {"report": "satscore.cli.report", "models": "satscore.cli.models"}
-_STDOUT_FD = 1
 
 
 def entry_point() -> "NoReturn":
@@ -47,12 +46,8 @@ def main(words: list[str]) -> int:
     invocation = parse(words[1:] if named else words, os.environ)
     if not named and not invocation.separated and invocation.command:
         invocation = _subcommand_after_options(invocation)
-    if invocation.action == "help":
-        return _print(help_text())
-    if invocation.action == "version":
-        from satscore import __version__  # noqa: PLC0415
-
-        return _print(f"satscore {__version__}\n")
+    if invocation.action in ("help", "version"):
+        return _show(invocation.action)
     if not invocation.command:
         raise UsageError("no command to run", hint="satscore [OPTIONS] -- CMD [ARG...]")
     from satscore.cli import run  # noqa: PLC0415 - help and reports need none of it
@@ -82,14 +77,10 @@ def _run_subcommand(name: str, words: list[str]) -> int:
     return status
 
 
-def _print(text: str) -> int:
-    """Write to standard output; a closed pipe (``| head``) is not worth a traceback."""
-    data = text.encode()
-    try:
-        while data:
-            data = data[os.write(_STDOUT_FD, data) :]
-    except BrokenPipeError:
-        return EXIT_OURS
-    except OSError as error:
-        raise SatscoreError(f"cannot write to standard output: {os.strerror(error.errno or 0)}") from error
+def _show(what: str) -> int:
+    """Print the help or the version."""
+    from satscore import __version__  # noqa: PLC0415 - not on the way to a command
+    from satscore.cli.output import write_stdout  # noqa: PLC0415
+
+    write_stdout(help_text() if what == "help" else f"satscore {__version__}\n")
     return 0

@@ -2,11 +2,11 @@
 
 import argparse
 import difflib
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from satscore.cli.output import write_stdout
 from satscore.core.hwmodel import HardwareModel, Number
 from satscore.errors import UsageError
 from satscore.run.models import check_files, find_folder, load_models, model_files
@@ -152,4 +152,4 @@ def _number_text(number: Number) -> str:
 
 
 def _write(lines: Iterator[str] | list[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    write_stdout("".join(f"{line}\n" for line in lines))

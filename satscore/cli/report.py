@@ -1,10 +1,10 @@
 """``satscore report``: every output of a run again, from its recording."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import NoReturn
 
+from satscore.cli.output import write_stdout
 from satscore.core.summary import encode
 from satscore.errors import RecordError, UsageError
 from satscore.launch.stderr import say
@@ -44,14 +44,14 @@ def main(argv: list[str]) -> int:
         say(f"satscore: {warning}")
     data = encode(rebuilt.summary)
     if options.json == "-":
-        _print(data.decode())
+        write_stdout(data.decode())
         return 0
     if options.json:
         try:
             write_requested(Path(options.json), data)
         except OSError as error:
             raise RecordError(f"cannot write {options.json}: {error.strerror}") from error
-    _print(render(rebuilt.summary).lstrip("\n") + "\n")
+    write_stdout(render(rebuilt.summary).lstrip("\n") + "\n")
     return 0
 
 
@@ -65,12 +65,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="run directory")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON; - is standard output")
     return parser
-
-
-def _print(text: str) -> None:
-    """Write to standard output; a reader that went away (``| head``) is no error."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stderr.close()

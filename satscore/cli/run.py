@@ -8,7 +8,7 @@ from satscore.launch.ancestry import enclosing_run
 from satscore.launch.child import PARENT_VARIABLE, child_environment, execute, spawn
 from satscore.launch.ending import end_like, wait_and_end
 from satscore.launch.signals import block_handled, default_interrupt, handled_signals
-from satscore.launch.stderr import say
+from satscore.launch.stderr import STDERR_FD, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,9 +88,15 @@ def _start_telemetry(options: "RunOptions", command: list[str], started_ns: int)
 
 def _load_view() -> "Callable[[Summary], str]":
     """Import the view of the exit; called in the measuring thread while the command runs."""
-    from satscore.views.text import render  # noqa: PLC0415 - after the spawn
+    from functools import partial  # noqa: PLC0415 - after the spawn
 
-    return render
+    from satscore.views.text import WIDTH, render  # noqa: PLC0415
+
+    try:
+        width = os.get_terminal_size(STDERR_FD).columns
+    except OSError:
+        width = WIDTH
+    return partial(render, width=width)
 
 
 def _say_unmeasured(what: str, error: BaseException) -> None:

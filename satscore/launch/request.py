@@ -11,7 +11,7 @@ class RunOptions:
         source: Where counters come from: auto, gpm, nvml, sim or sim:SCENARIO.
         period_s: Nominal time between two reads in s, at least 0.12.
         profile: The resources that may saturate: train, hpc or tensor.
-        out: The run directory; None: chosen from the job's identity or the time.
+        out: The run directory; None: chosen from the time and the label.
         record: full or no.
         json: File that gets the summary as JSON as well; None: only the run directory.
         label: The user's name for the run; may be empty.

@@ -1,6 +1,7 @@
 """Files of a run: private by default, and whole or not there at all."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def make_run_directory(wanted: Path, claim: str) -> Path:
     """
     wanted.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     for attempt in range(1, 10_000):
+        if attempt > 1 and not wanted.name:
+            break  # "/" and "." have no name to number
         candidate = wanted if attempt == 1 else wanted.with_name(f"{wanted.name}-{attempt}")
         try:
             candidate.mkdir(mode=DIRECTORY_MODE)
@@ -67,4 +70,4 @@ def make_run_directory(wanted: Path, claim: str) -> Path:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(candidate / claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
             return candidate
-    raise FileExistsError(f"{wanted}: no free name")
+    raise FileExistsError(errno.EEXIST, "exists and is not empty", str(wanted))

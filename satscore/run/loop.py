@@ -21,8 +21,8 @@ EXIT_WAIT_VARIABLE = "SATSCORE_EXIT_WAIT_S"
 EXIT_WAIT_S = 3.0
 """Nobody waits for the summary longer than this at the end of the command."""
 MAX_EXIT_WAIT_S = 60.0
-NO_SOURCE_WAIT_S = 1.0
-"""The same while no source has opened yet: there is nothing to sum up, and a driver may hang."""
+NOT_STARTED = "the driver had not answered, or the machine was too busy to start in time"
+MAX_MESSAGE = 300
 
 
 class Telemetry:
@@ -58,7 +58,7 @@ class Telemetry:
         self._thread.start()
 
     def finish(self, exit_code: int | None, signal: int | None) -> None:
-        """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s), less if there is nothing to wait for.
+        """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s).
 
         ``--quiet`` takes the block away; a failure is one line all the same.
 
@@ -67,8 +67,7 @@ class Telemetry:
             signal: The signal that ended it, or None.
         """
         self._ending.set(exit_code, signal)
-        wait_s = _exit_wait_s() if self._opened.is_set() else min(_exit_wait_s(), NO_SOURCE_WAIT_S)
-        if not self._done.wait(wait_s):
+        if not self._done.wait(_exit_wait_s()):
             self._give_up()
         if self._block and not self._options.quiet:
             say(self._block)
@@ -82,9 +81,9 @@ class Telemetry:
         elif self._opened.is_set():
             self._problems = ["no summary: the driver or the disk did not answer in time"]
         elif self._options.json or self._options.out:
-            self._problems = ["no score and no summary: the driver had not answered when the command ended"]
+            self._problems = [f"no score and no summary: {NOT_STARTED}"]
         else:
-            self._block = "satscore: no score: the driver had not answered when the command ended"
+            self._block = f"satscore: no score: {NOT_STARTED}"
 
     def _run(self) -> None:
         try:
@@ -95,7 +94,7 @@ class Telemetry:
             self._problems = measurement.conclude(self._ending, self._publish)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
             lost = "no summary" if self._block is None else "files not (all) written"
-            self._problems = [f"{lost}: {type(error).__name__}: {error}"]
+            self._problems = [f"{lost}: {type(error).__name__}: {_first_line(error)}"]
             if os.environ.get("SATSCORE_DEBUG"):
                 import traceback  # noqa: PLC0415
 
@@ -106,6 +105,12 @@ class Telemetry:
     def _publish(self, block: str) -> None:
         """Take the text to print; the last one counts."""
         self._block = block
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of a message; some libraries write pages (numpy, where memory is short)."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:MAX_MESSAGE] if lines else ""
 
 
 def _exit_wait_s() -> float:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from satscore.core.bounds import PROFILES
 from satscore.core.readings import ReadingTable, concatenate
 from satscore.core.summary import Summary
 from satscore.errors import RecordError
-from satscore.record.run_file import RunFile, read_run_file
+from satscore.record.run_file import RUN_FILE, RunFile, read_run_file
 from satscore.record.stream import Recording, repair
 from satscore.run.models import load_models
 from satscore.run.results import summarise
@@ -38,6 +39,11 @@ def rebuild(directory: Path) -> Rebuilt:
         RecordError: There is no run, no recording, or one that is not ours; names the file.
     """
     content = read_run_file(directory)
+    if content.start.profile not in PROFILES:
+        raise RecordError(
+            f"{directory / RUN_FILE}: $.start.profile: {content.start.profile!r} is not one of {', '.join(PROFILES)}",
+            hint="the file was changed or damaged",
+        )
     paths = sorted(directory.glob("readings-*.arrows"))
     if not paths:
         raise RecordError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from satscore.core.assemble import RunFacts, assemble
 from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
-from satscore.core.units import NS_PER_S, US_PER_S
+from satscore.core.units import NS_PER_S
 from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
 from satscore.run.session import Session
 
@@ -81,13 +81,13 @@ def _run_info(start: RunStart, end: RunEnd | None, sessions: Sequence[Session], 
 
 def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[StreamHeader, Session]]) -> SourceInfo:
     intervals = sum(session.intervals_count for _, session in ranks)
-    read_us = sum(session.read_us for _, session in ranks)
+    length_ns = sum(session.intervals_ns for _, session in ranks)
     gpus = [gpu for header, _ in ranks for gpu in header.gpus]
     return SourceInfo(
         name=ranks[0][0].source if ranks else "none",
         scenario=ranks[0][0].scenario if ranks else None,
         period_s=start.period_s,
-        interval_mean_s=read_us / US_PER_S / intervals if intervals else None,
+        interval_mean_s=length_ns / NS_PER_S / intervals if intervals else None,
         readings_count=intervals,
         late_reads_count=end.late_reads_count if end else None,
         latest_read_s=end.latest_read_s if end else None,

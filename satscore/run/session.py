@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from satscore.core.assemble import RankResult
 from satscore.core.bounds import resolve, unmodelled
+from satscore.core.fields import Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel, MatchResult, match
 from satscore.core.readings import ReadingTable
@@ -35,6 +36,9 @@ class Session:
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self.intervals_count = 0
+        """Readings in which at least one counter answered."""
+        self.intervals_ns = 0
+        """Their length, summed over GPUs."""
         self._matches = {gpu.index: match(models, gpu) for gpu in gpus}
         self._scorers = {
             gpu.index: _scorer(gpu, self._matches[gpu.index], profile, dtype, grid_offset_ns) for gpu in gpus
@@ -49,12 +53,9 @@ class Session:
         first, last = int(table.start_ns.min()), int(table.end_ns.max())
         self.first_ns = first if self.first_ns is None else min(self.first_ns, first)
         self.last_ns = last if self.last_ns is None else max(self.last_ns, last)
-        self.intervals_count += len(table)
-
-    @property
-    def read_us(self) -> int:
-        """Time covered by readings, summed over GPUs, in us."""
-        return sum(scorer.sums.read_us for scorer in self._scorers.values())
+        answered = (table.quality == Quality.OK).any(axis=1)
+        self.intervals_count += int(answered.sum())
+        self.intervals_ns += int((table.end_ns - table.start_ns)[answered].sum())
 
     def close(self) -> None:
         """Close the last windows, clipped to the last read; nothing may be added afterwards."""

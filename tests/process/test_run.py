@@ -234,3 +234,34 @@ def test_start_delay_path_imports_the_standard_library_only():
     )
     done = finish([sys.executable, "-c", script])
     assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize("out", ["/", "."])
+def test_out_without_a_name_is_one_note(tmp_path, out):
+    (tmp_path / "something").touch()
+    done = finish(satscore("--source", "sim:gemm,speed=20", "--out", out, "--", "sleep", "0.8"), cwd=tmp_path)
+    assert done.returncode == 0
+    assert b"nothing is recorded" in done.stderr
+    assert b"saturation" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["something"]
+
+
+@pytest.mark.parametrize("words", [("models",), ("--help",), ("models", "show", "h200-sxm")])
+def test_full_standard_output_is_one_line(words):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            satscore(*words), stdout=full, stderr=subprocess.PIPE, timeout=30, env=environment(), check=False
+        )
+    assert done.returncode == 125
+    assert b"cannot write to standard output" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_damaged_profile_is_named(tmp_path):
+    run = tmp_path / "run"
+    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", "sleep", "0.6"))
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(text.replace('"profile": "train"', '"profile": "trian"'))
+    done = finish(satscore("report", str(run)))
+    assert done.returncode == 125
+    assert b"$.start.profile: 'trian'" in done.stderr

@@ -118,11 +118,11 @@ def test_one_wrong_file_fails_the_whole_set(tmp_path: Path) -> None:
 # --- the command
 
 
-def test_list_is_the_default_and_has_one_row_per_model(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_is_the_default_and_has_one_row_per_model(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
-    plain = capsys.readouterr().out
+    plain = capfd.readouterr().out
     assert main(["list"]) == 0
-    assert capsys.readouterr().out == plain
+    assert capfd.readouterr().out == plain
     rows = plain.splitlines()
     assert [row.split()[0] for row in rows] == ["id", *IDS]
     assert all(row == row.rstrip() for row in rows)
@@ -132,11 +132,11 @@ def test_list_is_the_default_and_has_one_row_per_model(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("model", load_models(), ids=IDS)
 def test_show_prints_every_number_with_unit_kind_uncertainty_and_source(
-    model: object, capsys: pytest.CaptureFixture[str]
+    model: object, capfd: pytest.CaptureFixture[str]
 ) -> None:
     [found] = [m for m in load_models() if m == model]
     assert main(["show", found.id]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     assert lines == list(show_lines(found))
     for key, number in found.numbers.items():
         [line] = [text for text in lines if text.startswith(f"{key} ")]
@@ -149,9 +149,9 @@ def test_show_prints_every_number_with_unit_kind_uncertainty_and_source(
     assert all(f"  {text}" in lines for text in found.open_checks)
 
 
-def test_show_takes_the_name_of_the_gpu_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_takes_the_name_of_the_gpu_too(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "NVIDIA GH200 480GB"]) == 0
-    assert capsys.readouterr().out.startswith("gh200-96: ")
+    assert capfd.readouterr().out.startswith("gh200-96: ")
 
 
 def test_an_unknown_model_or_flag_is_a_usage_error() -> None:
@@ -164,27 +164,27 @@ def test_an_unknown_model_or_flag_is_a_usage_error() -> None:
             main(argv)
 
 
-def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    assert "satscore models check my-gpu.toml" in capsys.readouterr().out
+    assert "satscore models check my-gpu.toml" in capfd.readouterr().out
 
 
-def test_check_validates_the_shipped_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_validates_the_shipped_files(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check"]) == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.count("ok   ") == len(IDS)
     assert out.endswith(f"{len(IDS)} files, all valid\n")
 
 
-def test_check_prints_every_problem_with_file_and_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_every_problem_with_file_and_key(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "b200.toml"
     text = (ROOT / "hwmodels" / "b200.toml").read_text(encoding="utf-8")
     path.write_text(text.replace("[power]", "[powr]").replace('bound = "derived"', 'bound = "best"'), encoding="utf-8")
     good = ROOT / "hwmodels" / "h100-sxm.toml"
     assert main(["check", str(path), str(good)]) == 1
-    assert capsys.readouterr().out.splitlines() == [
+    assert capfd.readouterr().out.splitlines() == [
         f"FAIL {path}: powr: unknown key; nearest valid key is 'power'",
         f"FAIL {path}: dram.bound: must be one of 'datasheet', 'derived', not 'best'",
         f"FAIL {path}: power: missing",

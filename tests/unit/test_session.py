@@ -184,7 +184,7 @@ def test_a_session_knows_what_it_has_seen():
     table = RUNS["node"].table
     assert session.intervals_count == len(table)
     assert (session.first_ns, session.last_ns) == (int(table.start_ns.min()), int(table.end_ns.max()))
-    assert session.read_us == 4 * 12_000_000
+    assert session.intervals_ns == 4 * 12_000_000_000
 
 
 def test_the_order_of_gpus_within_a_tick_changes_nothing():

@@ -16,7 +16,7 @@ from satscore.run.results import summarise
 from satscore.views.text import MAX_LINES, WIDTH, render
 from tests.unit.runs import COMMAND, H200_INFO, Run, measured, simulated
 from tests.unit.scenes import E1, IDLE
-from tests.unit.sim_runs import four_ranks, no_gpu, run_end, run_start
+from tests.unit.sim_runs import four_ranks, no_gpu, one_process, run_end, run_start
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "block.txt"
 REGENERATE = "SATSCORE_REGENERATE_GOLDEN"
@@ -251,3 +251,10 @@ def test_the_block_of_a_simulated_node_is_a_visible_diff():
     if os.environ.get(REGENERATE) == "1":
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8"), f"the block changed; if on purpose, set {REGENERATE}=1"
+
+
+@pytest.mark.parametrize("width", [60, 80, 99])
+def test_a_narrow_terminal_gets_narrow_lines(width):
+    lines = render(one_process("sim:gh200x4", 20, ["python", "pretrain.py"]), width=width).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("files")) <= width
+    assert any(line.startswith("saturation") for line in lines)

@@ -1,0 +1,26 @@
+"""Standard output of the subcommands: straight to the descriptor, so that a failure is met here.
+
+The interpreter's own flush at exit would turn a full or closed output into status 120.
+"""
+
+import os
+
+from satscore.errors import SatscoreError
+
+_STDOUT_FD = 1
+
+
+def write_stdout(text: str) -> None:
+    """Write all of a text; a reader that went away (``| head``) has what it wanted.
+
+    Raises:
+        SatscoreError: The output cannot be written (a full disk, a closed descriptor).
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            data = data[os.write(_STDOUT_FD, data) :]
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        raise SatscoreError(f"cannot write to standard output: {os.strerror(error.errno or 0)}") from error
