@@ -257,6 +257,9 @@ def _own_notes(gpus: Sequence[GpuResult], score: Score, facts: RunFacts) -> list
         )
     if score.score_pct is None:
         return notes
+    lacking = sorted({g.model.name for g in gpus if g.model and facts.dtype and facts.dtype not in g.model.flops_peak})
+    if lacking:
+        notes.append(f"--dtype {facts.dtype}: {', '.join(lacking)} has no such tensor rate, so it decides nothing")
     if any(g.bounds.ceilings_at_other_cap for g in gpus):
         notes.append("attainable rates are of another power cap, or of a vBoost level that may not be ours: grade C")
     missing = sorted({f"{r} of {g.model.name}" for g in gpus if g.model for r in g.bounds.ceilings_missing})

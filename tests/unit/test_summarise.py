@@ -435,3 +435,10 @@ def test_how_the_command_ended_is_kept(ending):
     summary = measured().summary(end=end)
     assert {k: getattr(summary.run, k) for k in ending} == ending
     assert summary.notes.count("twice") == 1
+
+
+def test_a_data_type_that_the_gpu_lacks_is_said():
+    summary = measured().summary(start=REPLACE(run_start(COMMAND), dtype="fp4"))
+    assert any("--dtype fp4" in note for note in summary.notes)
+    assert summary.job.score.tensor_score_pct == pytest.approx(79.6216, abs=1e-3)
+    assert "no fp4 tensor rate" in summary.job.rates.missing["tensor_flops_s"]
