@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from satscore import __version__
@@ -19,6 +20,7 @@ from satscore.counters.select import no_pipes_reason, open_source
 from satscore.counters.source import Source
 from satscore.launch.placement import visible_gpus
 from satscore.launch.request import RunOptions
+from satscore.run.disk import DiskThread
 from satscore.run.ending import Ending
 from satscore.run.own_cost import own_cost
 from satscore.run.sampler import Sampler
@@ -90,10 +92,9 @@ class Measurement:
         self._sampler.start()
         self._covered_ns = dict.fromkeys((gpu.index for gpu in source.gpus), self._sampler.base_ns)
         self._prepare(source)
-        assert self._recorder is not None
         wait_s = FIRST_BATCH_S
         while not ending.event.wait(wait_s):
-            self._recorder.append(self._take(self._sampler, ending))
+            self._record(self._take(self._sampler, ending))
             wait_s = BATCH_S
         answered = self._sampler.stop(LAST_READ_WAIT_S)
         if not answered:
@@ -123,7 +124,8 @@ class Measurement:
         _, summary = self._summary(ending)
         publish(self._render(summary))
         if self._last is not None:
-            self._recorder.append(self._last)
+            self._record(self._last)
+        self._disk.finish()
         self._recorder.close_stream()
         end, summary = self._summary(ending)
         publish(self._render(summary))
@@ -172,7 +174,18 @@ class Measurement:
         recording = self._options.record == "full" and source is not None
         self._recorder = Recorder(wanted, with_readings=recording, version=__version__)
         header = None if source is None else self._open_session(source)
-        self._recorder.begin(self._start, header)
+        self._disk = DiskThread()
+        self._disk.submit(partial(self._recorder.begin, self._start, header))
+
+    def _record(self, table: "ReadingTable") -> None:
+        assert self._recorder is not None
+        self._disk.submit(partial(self._recorder.append, table))
+
+    def _disk_notes(self) -> list[str]:
+        notes = [f"recording failed: {failure}" for failure in self._disk.failures[:1]]
+        if self._disk.refused_count:
+            notes.append(f"{self._disk.refused_count} batches are not in the recording: the disk did not keep up")
+        return notes
 
     def _directory(self, stamp: str) -> Path | None:
         from satscore.run.recorder import default_directory  # noqa: PLC0415
@@ -239,7 +252,7 @@ class Measurement:
 
         sampler, recorder = self._sampler, self._recorder
         self._notes += self._source.notes() if self._source else []
-        notes = [*self._notes, *(recorder.notes if recorder else [])]
+        notes = [*self._notes, *(recorder.notes if recorder else []), *self._disk_notes()]
         if sampler is not None and sampler.failure:
             notes.append(f"sampling stopped: {sampler.failure}")
         if sampler is not None and sampler.dropped_count:

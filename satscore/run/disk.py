@@ -1,0 +1,39 @@
+"""A thread for what waits for the disk, so that a file system that hangs costs files and not the summary."""
+
+import queue
+import threading
+from collections.abc import Callable
+
+WAITING_MAX = 200
+"""Pieces of work that may wait: a batch every 5 s is a quarter of an hour, some 20 MB with four GPUs."""
+
+
+class DiskThread:
+    """Does work in the order in which it was submitted; nobody waits for it but ``finish``."""
+
+    def __init__(self) -> None:
+        self.refused_count = 0
+        self.failures: list[str] = []
+        """What the work itself did not foresee."""
+        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING_MAX)
+        self._thread = threading.Thread(target=self._run, name="satscore-disk", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Take a piece of work; while too much waits already, it is refused and counted."""
+        try:
+            self._waiting.put_nowait(work)
+        except queue.Full:
+            self.refused_count += 1
+
+    def finish(self) -> None:
+        """Wait, without limit, until everything has been done; nothing may be submitted afterwards."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - the next batch may succeed, and the run goes on
+                self.failures.append(f"{type(error).__name__}: {error}")
