@@ -4,9 +4,9 @@ import argparse
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from satscore.cli.output import write_stdout
+from satscore.cli.parser import Parser
 from satscore.core.hwmodel import HardwareModel, Number
 from satscore.errors import UsageError
 from satscore.run.models import check_files, find_folder, load_models, model_files
@@ -21,14 +21,6 @@ examples:
   satscore models check                validate the shipped files (exit 1 if one is wrong)
   satscore models check my-gpu.toml    validate a file of your own
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse exits 2 on a wrong flag; exit codes are an API here, so it becomes a UsageError."""
-
-    # typing.override needs Python 3.12, and typing_extensions is no dependency.
-    def error(self, message: str) -> NoReturn:  # type: ignore[explicit-override]
-        raise UsageError(f"satscore models: {message}", hint="See 'satscore models --help'.")
 
 
 def main(argv: list[str]) -> int:
@@ -93,13 +85,13 @@ def quantity(value: float, unit: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="satscore models",
         description="Hardware models: the bounds of each GPU, every number with its source.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    actions = parser.add_subparsers(dest="action", metavar="list|show|check", parser_class=_Parser)
+    actions = parser.add_subparsers(dest="action", metavar="list|show|check", parser_class=Parser)
     actions.add_parser("list", help="one row per model (default)", description="One row per model.")
     show = actions.add_parser("show", help="every number of one model, with its source")
     show.add_argument("name", metavar="NAME", help="a model's id, or the GPU's name as nvidia-smi prints it")

@@ -2,11 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from satscore.cli.output import write_stdout
+from satscore.cli.parser import Parser
 from satscore.core.summary import encode
-from satscore.errors import RecordError, UsageError
+from satscore.errors import RecordError
 from satscore.launch.stderr import say
 from satscore.record.files import write_requested
 from satscore.run.replay import rebuild
@@ -18,14 +18,6 @@ examples:
   satscore report RUN --json summary.json                           the summary as JSON
   satscore report RUN --json -                                      JSON to standard output, no text
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse exits 2 on a wrong flag; exit codes are an API here, so it becomes a UsageError."""
-
-    # typing.override needs Python 3.12, and typing_extensions is no dependency.
-    def error(self, message: str) -> NoReturn:  # type: ignore[explicit-override]
-        raise UsageError(f"satscore report: {message}", hint="see satscore report --help")
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="satscore report",
         description="Rebuild the outputs of a run from its recording; works on runs whose satscore was killed.",
         epilog=EXAMPLES,

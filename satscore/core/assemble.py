@@ -8,7 +8,7 @@ from satscore.core.bound_rows import bound_rows
 from satscore.core.bounds import PROFILES
 from satscore.core.facts import facts_of
 from satscore.core.rates import rates_of
-from satscore.core.rules import Finding, NotJudged, evaluate
+from satscore.core.rules import evaluate
 from satscore.core.rules_gpu import RULES
 from satscore.core.summarise import (
     GpuResult,
@@ -22,7 +22,6 @@ from satscore.core.summary import (
     SCHEMA_VERSION,
     Cost,
     DataKind,
-    EvidenceItem,
     Extreme,
     FindingItem,
     GpuSummary,
@@ -82,7 +81,7 @@ def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
         schema_version=SCHEMA_VERSION,
         satscore_version=facts.satscore_version,
         data_kind=facts.data_kind,
-        headline=_headline(job.score, gpus, facts),
+        headline=_headline(job.score, len(gpus)),
         run=facts.run,
         source=facts.source,
         method=MethodInfo(
@@ -190,12 +189,12 @@ def _job(
     )
 
 
-def _headline(score: Score, gpus: Sequence[GpuResult], facts: RunFacts) -> Headline:
+def _headline(score: Score, gpus_count: int) -> Headline:
     """Return the number to print first. Phases are not told apart yet, so it is that of the whole run."""
     if score.score_pct is None:
-        reason = _no_score_reason(facts, gpus) or score.missing.get("score_pct", "no score")
-        return Headline(kind="none", score_pct=None, score_hi_pct=None, short_run=False, reason=reason)
-    short = score.scope_gpu_s < len(gpus) * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S
+        why = score.missing["score_pct"]
+        return Headline(kind="none", score_pct=None, score_hi_pct=None, short_run=False, reason=why)
+    short = score.scope_gpu_s < gpus_count * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S
     return Headline(
         kind="total",
         score_pct=score.score_pct,
@@ -211,8 +210,7 @@ def _findings(gpus: Sequence[GpuResult], profile: str, score: Score) -> tuple[li
     working = [gpu.sums for gpu in gpus if not is_idle(gpu)]
     if not working:
         return [], [NotJudgedItem(id=rule.id, missing=["work on the GPU"]) for rule in RULES]
-    found, not_judged = evaluate(RULES, facts_of(working, profile), _share_of_time(working, gpus, profile))
-    return [_finding_item(f) for f in found], [_not_judged_item(n) for n in not_judged]
+    return evaluate(RULES, facts_of(working, profile), _share_of_time(working, gpus, profile))
 
 
 def _share_of_time(working: Sequence[Sums], gpus: Sequence[GpuResult], profile: str) -> float:
@@ -220,27 +218,6 @@ def _share_of_time(working: Sequence[Sums], gpus: Sequence[GpuResult], profile: 
     name = f"complete_us:{profile}"
     whole = sum(gpu.sums.total(name) for gpu in gpus)
     return sum(sums.total(name) for sums in working) / whole if whole else 0.0
-
-
-def _finding_item(finding: Finding) -> FindingItem:
-    return FindingItem(
-        id=finding.id,
-        title=finding.title,
-        severity=finding.severity,
-        points_pct=finding.points,
-        evidence=[
-            EvidenceItem(key=e.key, name=e.name, value=e.value, unit=e.unit, threshold=e.threshold)
-            for e in finding.evidence
-        ],
-        action=finding.action,
-        hint=finding.hint,
-        next_command=finding.next_command,
-        false_positives=finding.false_positives,
-    )
-
-
-def _not_judged_item(item: NotJudged) -> NotJudgedItem:
-    return NotJudgedItem(id=item.id, missing=list(item.missing))
 
 
 def _own_notes(gpus: Sequence[GpuResult], score: Score, facts: RunFacts) -> list[str]:

@@ -1,7 +1,5 @@
 """The rows of bounds in a GPU's summary: every number that a score stands on, with its source."""
 
-from typing import Literal
-
 from satscore.core.hwmodel import Attainable, HardwareModel
 from satscore.core.summarise import GpuResult
 from satscore.core.summary import Bound
@@ -27,11 +25,10 @@ def _rated(model: HardwareModel, dtype: str) -> float:
 
 def _peak(model: HardwareModel, resource: str, key: str, clock_mhz: float | None, dtype: str | None = None) -> Bound:
     number = model.numbers[key]
-    role: Literal["peak", "attainable"] = "peak"
     return Bound(
         resource=resource,
         dtype=dtype,
-        role=role,
+        role="peak",
         kind=number.kind,
         value=number.value,
         unit=number.unit,

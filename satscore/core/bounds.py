@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from satscore.core.gpu import GpuInfo
-from satscore.core.hwmodel import Attainable, HardwareModel
-from satscore.core.units import BITS_PER_BYTE, DDR_TRANSFERS_PER_CLOCK, HZ_PER_MHZ
+from satscore.core.hwmodel import Attainable, HardwareModel, dram_bytes_s
 
 SM_PIPES = ("tensor", "fp64", "fp32", "fp16")
 RESOURCES = (*SM_PIPES, "dram")
@@ -72,7 +71,7 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         model_id=model.id,
         rated_clock_mhz={pipe: model.rated_clock_mhz[_rating(pipe, dtype)] for pipe in SM_PIPES},
         counter_gain={resource: model.counter_gain.get(resource, 1.0) for resource in RESOURCES},
-        dram_clock_bytes_s_per_mhz=model.memory_bus_bits / BITS_PER_BYTE * DDR_TRANSFERS_PER_CLOCK * HZ_PER_MHZ,
+        dram_clock_bytes_s_per_mhz=dram_bytes_s(1.0, model.memory_bus_bits),
         dram_peak_bytes_s=model.dram_peak_bytes_s,
         attainable_frac={r: entries[r].attainable_frac if r in entries else 1.0 for r in RESOURCES},
         attainable_active_frac={
@@ -105,7 +104,7 @@ def unmodelled(gpu: GpuInfo) -> Bounds:
         model_id="",
         rated_clock_mhz=unknown,
         counter_gain=dict.fromkeys(RESOURCES, 1.0),
-        dram_clock_bytes_s_per_mhz=bus_bits / BITS_PER_BYTE * DDR_TRANSFERS_PER_CLOCK * HZ_PER_MHZ,
+        dram_clock_bytes_s_per_mhz=dram_bytes_s(1.0, bus_bits),
         dram_peak_bytes_s=math.nan,
         attainable_frac=dict.fromkeys(RESOURCES, 1.0),
         attainable_active_frac=dict.fromkeys(RESOURCES, 1.0),

@@ -3,7 +3,7 @@
 A fact that cannot be known is None; a rule that needs it is 'not judged', which is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -74,6 +74,13 @@ def profile_points(sums: Sums, profile: str) -> float | None:
     """Return the mean of a profile's window values over complete windows, in points."""
     complete = sums.total(f"complete_us:{profile}")
     return _points_of(sums, f"sat:{profile}", complete) if complete else None
+
+
+def nearest_cap(power_frac: Mapping[str, float | None]) -> tuple[str | None, float | None]:
+    """Return the scope whose power is nearest to its limit, and that share; None, None where none is known."""
+    known = {scope: share for scope, share in power_frac.items() if share is not None}
+    scope = max(known, key=lambda s: known[s], default=None)
+    return scope, known[scope] if scope else None
 
 
 def _points_of(sums: Sums, name: str, time_us: int) -> float:

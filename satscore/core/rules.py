@@ -5,27 +5,13 @@ Facts. The engine checks the rule's needs and says 'not judged: missing X' inste
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import msgspec
 
 from satscore.core.facts import Facts
+from satscore.core.summary import EvidenceItem, FindingItem, NotJudgedItem, Severity
 
-Severity = Literal["high", "medium", "low", "info"]
 HIGH_POINTS, MEDIUM_POINTS, LOW_POINTS = 15.0, 5.0, 1.0
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A number behind a finding; ``threshold`` is the rule's limit for it, where there is one.
-
-    ``key`` is stable, for programs; ``name`` is for people.
-    """
-
-    key: str
-    name: str
-    value: float
-    unit: str
-    threshold: float | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +24,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     claims: tuple[str, ...]
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[EvidenceItem, ...]
     informational: bool = False
 
 
@@ -56,29 +42,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     false_positives: str
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule found. ``points`` are points of the score at stake, shared with no other finding."""
-
-    id: str
-    title: str
-    severity: Severity
-    points: float
-    evidence: tuple[Evidence, ...]
-    action: str
-    """The hint in a few words."""
-    hint: str
-    next_command: str
-    false_positives: str
-
-
-class NotJudged(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that could not be judged, and what it lacks."""
-
-    id: str
-    missing: tuple[str, ...]
-
-
-def evaluate(rules: Sequence[Rule], facts: Facts, weight: float = 1.0) -> tuple[list[Finding], list[NotJudged]]:
+def evaluate(rules: Sequence[Rule], facts: Facts, weight: float = 1.0) -> tuple[list[FindingItem], list[NotJudgedItem]]:
     """Judge all rules on one scope.
 
     Args:
@@ -93,9 +57,9 @@ def evaluate(rules: Sequence[Rule], facts: Facts, weight: float = 1.0) -> tuple[
     """
     not_judged, judged = [], []
     for rule in rules:
-        missing = tuple(name for name, fetch in rule.needs.items() if fetch(facts) is None)
+        missing = [name for name, fetch in rule.needs.items() if fetch(facts) is None]
         if missing:
-            not_judged.append(NotJudged(id=rule.id, missing=missing))
+            not_judged.append(NotJudgedItem(id=rule.id, missing=missing))
         elif (judgement := rule.judge(facts)) is not None:
             judged.append((rule, judgement))
     judged.sort(key=lambda pair: -_points(pair[1].claims, facts))
@@ -106,20 +70,20 @@ def evaluate(rules: Sequence[Rule], facts: Facts, weight: float = 1.0) -> tuple[
             continue
         claimed.update(judgement.claims)
         findings.append(_finding(rule, judgement, points))
-    return sorted(findings, key=lambda f: -f.points), not_judged
+    return sorted(findings, key=lambda f: -f.points_pct), not_judged
 
 
 def _points(parts: Sequence[str], facts: Facts) -> float:
     return sum(facts.loss_points.get(part, 0.0) for part in parts)
 
 
-def _finding(rule: Rule, judgement: Judgement, points: float) -> Finding:
-    return Finding(
+def _finding(rule: Rule, judgement: Judgement, points: float) -> FindingItem:
+    return FindingItem(
         id=rule.id,
         title=rule.title,
         severity="info" if judgement.informational else _severity(points),
-        points=points,
-        evidence=judgement.evidence,
+        points_pct=points,
+        evidence=list(judgement.evidence),
         action=rule.action,
         hint=rule.hint,
         next_command=rule.next_command,

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from satscore.core.facts import Facts, comm_share_estimate
-from satscore.core.rules import Evidence, Judgement, Rule
+from satscore.core.facts import Facts, comm_share_estimate, nearest_cap
+from satscore.core.rules import Judgement, Rule
+from satscore.core.summary import EvidenceItem
 
 THRESHOLD = {
     "throttle_power": 0.5,
@@ -23,22 +24,15 @@ THRESHOLD = {
 }
 
 
-def _evidence(key: str, name: str, value: float | None, unit: str) -> tuple[Evidence, ...]:
+def _evidence(key: str, name: str, value: float | None, unit: str) -> tuple[EvidenceItem, ...]:
     """Return a row of evidence, with the threshold of that key; none where the value is unknown."""
     if value is None:
         return ()
-    return (Evidence(key=key, name=name, value=value, unit=unit, threshold=THRESHOLD.get(key)),)
+    return (EvidenceItem(key=key, name=name, value=value, unit=unit, threshold=THRESHOLD.get(key)),)
 
 
 def _loss(facts: Facts, part: str) -> float:
     return facts.loss_points[part]
-
-
-def _binding_power(facts: Facts) -> tuple[str, float | None]:
-    """Return the scope whose power is nearest to its limit, and that share."""
-    known = {scope: share for scope, share in facts.power_frac.items() if share is not None}
-    scope = max(known, key=lambda s: known[s], default="gpu")
-    return scope, known.get(scope)
 
 
 def _power_capped(facts: Facts) -> Judgement | None:
@@ -54,7 +48,8 @@ def _power_capped(facts: Facts) -> Judgement | None:
     claims = ("clock_power",) if by_reason is not None else ("clock_unknown",)
     if not (capped and slow and _loss(facts, claims[0]) >= THRESHOLD["clock_power_points"]):
         return None
-    scope, share = _binding_power(facts)
+    nearest, share = nearest_cap(facts.power_frac)
+    scope = nearest or "gpu"
     return Judgement(
         claims=claims,
         evidence=(

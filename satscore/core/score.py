@@ -25,7 +25,7 @@ class WindowScores:
     Attributes:
         complete: Whether every resource of the profile is known for 80 % of the window.
         sat: U_w, the largest fraction of a datasheet peak; NaN where not complete.
-        sat_hi: U+_w, proven upper bound of the kernel-level speed-of-light share.
+        sat_hi: U+_w, upper bound of the kernel-level speed-of-light share while no kernel beats the ceilings.
         limiting: Index into the profile's resources of the largest fraction.
         active: Active share of the limiting resource (level V3).
         attainable: The same against the attainable rates, clipped at 1.
@@ -93,8 +93,8 @@ def known_mean(windows: WindowTable, name: str) -> FloatArray:
 
 def _upper(windows: WindowTable, bounds: Bounds, resources: tuple[str, ...], fraction: FloatArray) -> FloatArray:
     """Return U+_w: the tight bracket for tensor and DRAM, else the plain sum (docs/method.md, "Bracket")."""
-    busy = np.fmax(known_mean(windows, "engine"), fraction.max(axis=1))
-    busy = np.where(np.isnan(known_mean(windows, "engine")), 1.0, np.minimum(1.0, busy))
+    engine = known_mean(windows, "engine")
+    busy = np.where(np.isnan(engine), 1.0, np.minimum(1.0, np.fmax(engine, fraction.max(axis=1))))
     if resources == PROFILES["train"]:
         clock_ratio = np.nan_to_num(known_mean(windows, "clock_ratio_rated"), nan=1.0)
         return bracket(

@@ -1,7 +1,5 @@
 """From a stream of readings to sums: the state of a run, live and final by the same code."""
 
-import msgspec
-
 from satscore.core.bounds import Bounds
 from satscore.core.intervals import QUANTITIES, quantities
 from satscore.core.readings import ReadingTable
@@ -39,7 +37,7 @@ class GpuScorer:
 
     def snapshot(self) -> Sums:
         """Return a copy of the sums of all whole windows so far."""
-        return msgspec.convert(msgspec.to_builtins(self.sums), Sums)
+        return Sums().merge(self.sums)
 
     def _add_windows(self, windows: WindowTable) -> None:
         add_windows(self.sums, windows, self.bounds, self.profile)

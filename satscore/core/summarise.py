@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from satscore.core.bounds import PROFILES, Bounds
-from satscore.core.facts import profile_points
+from satscore.core.facts import nearest_cap, profile_points
 from satscore.core.fields import FIELDS, Kind, Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel
@@ -58,7 +58,7 @@ def score_of(sums: Sums, context: ScopeContext) -> Score:
     why = context.no_score_reason or _low_coverage(sums, coverage, context.profile)
     judged = context.no_score_reason is None and scope_us > 0
     link_name, link = _best_link(sums)
-    power_scope, power = _binding_power(sums)
+    power_scope, power = nearest_cap({s: sums.mean(f"power_frac_{s}") for s in ("gpu", "module")})
     grade = _grade(coverage, scope_us, context)
     named = {"link_name": link_name, "power_scope": power_scope, "grade": grade}
     values: dict[str, float | None] = {
@@ -148,12 +148,6 @@ def _best_link(sums: Sums) -> tuple[str | None, float | None]:
     known = {way: share for way in LINK_DIRECTIONS if (share := sums.mean(f"link_{way}")) is not None}
     name = max(known, key=lambda way: known[way], default=None)
     return name, known.get(name) if name else None
-
-
-def _binding_power(sums: Sums) -> tuple[str | None, float | None]:
-    known = {s: share for s in ("gpu", "module") if (share := sums.mean(f"power_frac_{s}")) is not None}
-    scope = max(known, key=lambda s: known[s], default=None)
-    return scope, known.get(scope) if scope else None
 
 
 def _why_missing(values: Mapping[str, object], why: str | None, sums: Sums) -> dict[str, str]:

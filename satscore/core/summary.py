@@ -9,11 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from satscore.core.rules import Severity
-
 SCHEMA_VERSION = "1.0"
 DataKind = Literal["measured", "simulated", "replay"]
 Grade = Literal["A", "B", "C", "D"]
+Severity = Literal["high", "medium", "low", "info"]
 HeadlineKind = Literal["total", "steady", "none"]
 
 

@@ -16,7 +16,7 @@ from satscore.counters.nvml_events import XidWatch
 from satscore.counters.nvml_info import Found, find_gpus, read_driver
 from satscore.counters.nvml_notes import NoteBook
 from satscore.counters.nvml_scopes import SUPERCHIP_FIELDS, is_superchip
-from satscore.counters.source import SourceKind
+from satscore.counters.source import MIN_GAP_NS, SourceKind
 from satscore.errors import CounterError
 
 NO_PIPES_TEXT = "source nvml reads no pipe counters, so there is no score: on Hopper and newer use --source gpm"
@@ -175,7 +175,7 @@ def _probe(device: Device, pipes: GpmPipes, clock: Clock) -> int:
     """Take the first sample, twice if the first failure may pass; return why there are no pipes."""
     code = device.base_line()
     if code != ids.OK and pipes.refused == ids.OK and not ids.is_lost(code):
-        clock.wait_until(clock.now_ns() + ids.MIN_GAP_NS, threading.Event())
+        clock.wait_until(clock.now_ns() + MIN_GAP_NS, threading.Event())
         code = device.base_line()
     return code
 

@@ -10,6 +10,7 @@ from satscore.counters.nvml_info import Found
 from satscore.counters.nvml_notes import NoteBook
 from satscore.counters.nvml_slow import SlowReader
 from satscore.counters.nvml_tick import TickReader
+from satscore.counters.source import MIN_GAP_NS
 
 
 class Pipes(Protocol):
@@ -72,7 +73,7 @@ class Device:
         self._clock = clock
         self._notes = notes
         self._start_ns: int | None = None
-        self._tried_ns = clock.now_ns() - ids.MIN_GAP_NS
+        self._tried_ns = clock.now_ns() - MIN_GAP_NS
         self._lost = False
         self._retry_ns = 0
 
@@ -83,7 +84,7 @@ class Device:
             Why the GPU or its pipe counters could not be read; OK if they could.
         """
         now_ns = self._clock.now_ns()
-        if now_ns - self._tried_ns < ids.MIN_GAP_NS:
+        if now_ns - self._tried_ns < MIN_GAP_NS:
             return ids.OK
         self._tried_ns = now_ns
         self._start_ns = None
@@ -103,7 +104,7 @@ class Device:
             interval goes on because a later read can still cover it exactly.
         """
         now_ns = self._clock.now_ns()
-        if now_ns - self._tried_ns < ids.MIN_GAP_NS:
+        if now_ns - self._tried_ns < MIN_GAP_NS:
             return None
         self._tried_ns = now_ns
         if self._lost and now_ns < self._retry_ns:

@@ -12,8 +12,6 @@ from satscore.core.units import MIB
 PERCENT = 1e-2
 MILLI = 1e-3
 
-MIN_GAP_NS = 105_000_000
-"""NVML refreshes its GPM samples every 100 ms; two samples of one GPU must be further apart."""
 SLOW_PERIOD_NS = 1_000_000_000
 """Age up to which temperatures, limits, memory and utilisation are repeated."""
 LOST_RETRY_NS = 10_000_000_000

@@ -6,6 +6,8 @@ from satscore.core.fields import Reading
 from satscore.core.gpu import GpuInfo
 from satscore.counters.clock import Clock
 
+MIN_GAP_NS = 105_000_000
+"""NVML refreshes its samples every 100 ms; a read closer than this to the last sees nothing new."""
 SourceKind = Literal["measured", "simulated", "replay"]
 
 

@@ -214,14 +214,7 @@ class Measurement:
             fields=[field.name for field in FIELDS],
             gpus=list(source.gpus),
         )
-        session = Session(
-            source.gpus,
-            load_models(),
-            profile=self._options.profile,
-            dtype=self._options.dtype,
-            grid_offset_ns=header.grid_offset_ns,
-        )
-        self._ranks.append((header, session))
+        self._ranks.append((header, Session.of(header, self._start, load_models())))
         return header
 
     def _take(self, sampler: Sampler, ending: Ending, *, fill: bool = False) -> "ReadingTable":

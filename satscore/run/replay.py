@@ -1,10 +1,11 @@
 """A recorded run through the same path as a live one: run directory in, summary out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from satscore.core.bounds import PROFILES
+from satscore.core.hwmodel import HardwareModel
 from satscore.core.readings import ReadingTable, concatenate
 from satscore.core.summary import Summary
 from satscore.errors import RecordError
@@ -50,10 +51,11 @@ def rebuild(directory: Path) -> Rebuilt:
             f"{directory}: no recording of readings (readings-*.arrows)",
             hint="the run was made with --record no or without a GPU; its summary.json has the result, if any",
         )
+    models = load_models()
     ranks, warnings, live = [], list[str](), False
     for path in paths:
         recording = Recording(path)
-        ranks.append((recording.header, _replay(recording, content)))
+        ranks.append((recording.header, _replay(recording, content, models)))
         is_live = recording.is_live()
         live = live or is_live is True
         if recording.cut_off and not is_live:
@@ -64,14 +66,8 @@ def rebuild(directory: Path) -> Rebuilt:
     return Rebuilt(summary=summary, warnings=tuple(warnings))
 
 
-def _replay(recording: Recording, content: RunFile) -> Session:
-    session = Session(
-        recording.header.gpus,
-        load_models(),
-        profile=content.start.profile,
-        dtype=content.start.dtype,
-        grid_offset_ns=recording.header.grid_offset_ns,
-    )
+def _replay(recording: Recording, content: RunFile, models: Sequence[HardwareModel]) -> Session:
+    session = Session.of(recording.header, content.start, models)
     for table in _chunks(recording.batches()):
         session.add(table)
     session.close()

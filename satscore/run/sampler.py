@@ -7,10 +7,8 @@ from collections import deque
 
 from satscore.core.fields import Reading
 from satscore.core.units import NS_PER_S
-from satscore.counters.source import Source
+from satscore.counters.source import MIN_GAP_NS, Source
 
-MIN_GAP_NS = 105_000_000
-"""NVML refreshes its samples every 100 ms; a read closer than this to the last sees nothing new."""
 MAX_WAITING = 20_000
 """Readings handed over but not yet taken, about 17 min of four GPUs: memory is bounded whatever the disk does."""
 JITTER_FRAC = 0.1

@@ -10,6 +10,7 @@ from satscore.core.hwmodel import HardwareModel, MatchResult, match
 from satscore.core.readings import ReadingTable
 from satscore.core.scorer import GpuScorer
 from satscore.core.summarise import GpuResult
+from satscore.record.run_file import RunStart, StreamHeader
 
 
 class Session:
@@ -43,6 +44,17 @@ class Session:
         self._scorers = {
             gpu.index: _scorer(gpu, self._matches[gpu.index], profile, dtype, grid_offset_ns) for gpu in gpus
         }
+
+    @classmethod
+    def of(cls, header: StreamHeader, start: RunStart, models: Sequence[HardwareModel]) -> "Session":
+        """Return the session of a run's recording, live or replayed."""
+        return cls(
+            header.gpus,
+            models,
+            profile=start.profile,
+            dtype=start.dtype,
+            grid_offset_ns=header.grid_offset_ns,
+        )
 
     def add(self, table: ReadingTable) -> None:
         """Take more readings of any of the GPUs, in time order."""

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satscore.core.facts import Facts, facts_of, profile_points
-from satscore.core.rules import Evidence, Finding, Judgement, NotJudged, Rule, evaluate
+from satscore.core.rules import Judgement, Rule, evaluate
 from satscore.core.rules_gpu import RULES
+from satscore.core.summary import EvidenceItem, FindingItem, NotJudgedItem
 from tests.unit.runs import measured
 from tests.unit.scenes import E1, E2, IDLE, score, series
 
@@ -75,7 +76,7 @@ def facts(parts, unknown=()) -> Facts:
     return facts_of([score(series(parts, unknown=unknown))], "train")
 
 
-def judged(parts, unknown=()) -> tuple[dict[str, Finding], dict[str, NotJudged]]:
+def judged(parts, unknown=()) -> tuple[dict[str, FindingItem], dict[str, NotJudgedItem]]:
     found, not_judged = evaluate(RULES, facts(parts, unknown))
     return {f.id: f for f in found}, {n.id: n for n in not_judged}
 
@@ -90,7 +91,7 @@ def test_fires_with_evidence_and_advice(name):
     found, not_judged = judged(FIRES[name])
     assert not_judged == {}
     finding = found[name]
-    assert finding.points >= 1 or finding.severity == "info"
+    assert finding.points_pct >= 1 or finding.severity == "info"
     assert finding.evidence
     assert all((finding.title, finding.action, finding.hint, finding.next_command, finding.false_positives))
 
@@ -126,7 +127,7 @@ def test_without_throttle_counters_power_at_its_limit_speaks_for_the_cap(watts, 
     assert ("POWER_CAPPED" in found) == fires
     assert "POWER_CAPPED" not in not_judged
     if fires:
-        assert found["POWER_CAPPED"].points == pytest.approx(3.8784, abs=1e-3)
+        assert found["POWER_CAPPED"].points_pct == pytest.approx(3.8784, abs=1e-3)
 
 
 def test_throttle_counters_are_believed_before_power():
@@ -150,7 +151,7 @@ def test_link_counters_that_cannot_be_read_do_not_matter_without_communication()
 def test_one_busy_link_decides_although_another_cannot_be_read():
     found, not_judged = judged(FIRES["COMM_EXPOSED"], ["pcie_rx_bytes_s"])
     assert not_judged == {}
-    assert found["COMM_EXPOSED"].points == pytest.approx(6, abs=0.1)
+    assert found["COMM_EXPOSED"].points_pct == pytest.approx(6, abs=0.1)
 
 
 def test_a_run_at_the_dram_roof_is_information_and_not_a_fault():
@@ -162,14 +163,14 @@ def test_a_run_at_the_dram_roof_is_information_and_not_a_fault():
 def test_severity_follows_the_points(idle_share, severity):
     found, _ = judged([(1 - idle_share, FULL), (idle_share, IDLE)] * 10)
     assert found["HOST_STALL"].severity == severity
-    assert found["HOST_STALL"].points == pytest.approx(100 * idle_share, abs=1e-3)
+    assert found["HOST_STALL"].points_pct == pytest.approx(100 * idle_share, abs=1e-3)
 
 
 def test_the_largest_finding_comes_first():
     parts = [(0.7, MIX), (0.2, IDLE), (0.1, COMM)] * 10
     found, _ = evaluate(RULES, facts(parts))
     assert len(found) == 3
-    assert [f.points for f in found] == sorted((f.points for f in found), reverse=True)
+    assert [f.points_pct for f in found] == sorted((f.points_pct for f in found), reverse=True)
 
 
 def test_waiting_gpus_do_not_make_the_job_bursty():
@@ -183,7 +184,9 @@ def test_waiting_gpus_do_not_make_the_job_bursty():
 
 def rule(name: str, *claims: str, informational: bool = False) -> Rule:
     judgement = Judgement(
-        claims=claims, evidence=(Evidence(key="x", name="x", value=1, unit="1"),), informational=informational
+        claims=claims,
+        evidence=(EvidenceItem(key="x", name="x", value=1, unit="1", threshold=None),),
+        informational=informational,
     )
     texts = dict.fromkeys(("title", "action", "hint", "next_command", "false_positives"), name)
     return Rule(id=name, needs={}, judge=lambda _: judgement, **texts)
@@ -195,7 +198,7 @@ def test_a_part_that_two_rules_claim_is_counted_once():
     stall = known.loss_points["idle_long"]
     small, big, none = rule("small", "idle_long"), rule("big", "idle_long", "comm"), rule("none", "clock_hw")
     found, _ = evaluate([small, big, none], known)
-    assert [(f.id, f.points) for f in found] == [("big", stall + known.loss_points["comm"])]
+    assert [(f.id, f.points_pct) for f in found] == [("big", stall + known.loss_points["comm"])]
     found, _ = evaluate(
         [rule("rest", "idle_long", "issue_other"), rule("most", "issue_other", "idle_long", "comm")], known
     )
@@ -204,7 +207,7 @@ def test_a_part_that_two_rules_claim_is_counted_once():
 
 def test_information_is_kept_with_no_points():
     found, _ = evaluate([rule("info", "clock_hw", informational=True)], facts([(5, FULL)]))
-    assert [(f.id, f.points, f.severity) for f in found] == [("info", 0.0, "info")]
+    assert [(f.id, f.points_pct, f.severity) for f in found] == [("info", 0.0, "info")]
 
 
 kinds = st.sampled_from([*FIRES.values()]).map(lambda parts: parts[0][1])
@@ -215,8 +218,8 @@ kinds = st.sampled_from([*FIRES.values()]).map(lambda parts: parts[0][1])
 def test_points_of_all_findings_never_exceed_what_was_lost(parts):
     sums = score(series(parts))
     found, _ = evaluate(RULES, facts_of([sums], "train"))
-    assert sum(f.points for f in found) <= 100 - (profile_points(sums, "train") or 0) + 1e-9
-    assert all(f.points >= 0 for f in found)
+    assert sum(f.points_pct for f in found) <= 100 - (profile_points(sums, "train") or 0) + 1e-9
+    assert all(f.points_pct >= 0 for f in found)
 
 
 def test_the_summary_carries_findings_and_what_was_not_judged():

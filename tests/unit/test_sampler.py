@@ -8,8 +8,8 @@ import pytest
 from satscore.core.fields import Reading, blank_reading, put
 from satscore.core.gpu import GpuInfo
 from satscore.counters.clock import Clock, MonotonicClock
-from satscore.counters.source import SourceKind
-from satscore.run.sampler import JITTER_FRAC, MAX_WAITING, MIN_GAP_NS, Sampler
+from satscore.counters.source import MIN_GAP_NS, SourceKind
+from satscore.run.sampler import JITTER_FRAC, MAX_WAITING, Sampler
 
 MS = 1_000_000
 HANG_S = 30.0
