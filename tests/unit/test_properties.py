@@ -319,6 +319,7 @@ def test_the_bracket_holds_on_random_micro_schedules():
 
 
 @few
+@example(schedule=[(1.0, 1, 1.0, 0.0), (1.0, 2, 0.0, 1.0)])
 @given(st.lists(st.tuples(shares, st.integers(0, 3), shares, shares), min_size=2, max_size=10))
 def test_the_bracket_holds_through_the_readings(schedule):
     """One window whose kernels stay within the limits of the hardware model, read once at its end."""
@@ -326,7 +327,8 @@ def test_the_bracket_holds_through_the_readings(schedule):
     mean: dict[str, float] = dict.fromkeys(("g", "T", "d"), 0.0)
     truth = 0.0
     for length, kind, tensor, dram in schedule:
-        t, d = (kind % 2) * tensor * 0.835, (kind // 2) * dram * 0.875
+        # The DRAM limit is the attainable fraction: 0.875 of the active share would be 0.89628 of the peak, not 0.896.
+        t, d = (kind % 2) * tensor * 0.835, (kind // 2) * dram * 0.896 * 4.8 / 4.916736
         share = length / total
         mean["g"] += share * (kind > 0)
         mean["T"] += share * t
