@@ -56,18 +56,18 @@ class Supervisor:
         self._stop_check_ns: int | None = None
         self._continue_check_ns: int | None = None
         self._mirrored = False
+        self._outcome: Outcome | None = None
 
     def wait(self) -> Outcome:
         """Return when the command has ended; what it left behind does not hold us."""
-        while True:
+        while self._outcome is None:
             arrival = self._next_signal()
             if arrival is not None and arrival.signo == signal.SIGCHLD:
-                outcome = self._collect()
-                if outcome is not None:
-                    return outcome
+                self._collect()
             elif arrival is not None:
                 self._handle(arrival)
             self._check_what_is_due(time.monotonic_ns())
+        return self._outcome
 
     def _next_signal(self) -> Arrival | None:
         checks = [at for at in (self._stop_check_ns, self._continue_check_ns) if at is not None]
@@ -80,26 +80,28 @@ class Supervisor:
             return None
         return Arrival(signo=info.si_signo, code=info.si_code, sender_pid=info.si_pid)
 
-    def _collect(self) -> Outcome | None:
+    def _collect(self) -> None:
         """Read what happened to the command; SIGCHLD may stand for several changes, or another's."""
-        while True:
+        while self._outcome is None:
             pid, status = os.waitpid(self._child_pid, os.WNOHANG | os.WUNTRACED)
             if pid == 0:
-                return None
+                return
             if os.WIFSTOPPED(status):
                 self._stop_signal = os.WSTOPSIG(status)
                 self._stop_check_ns = time.monotonic_ns() + STOP_GRACE_NS
                 self._continue_check_ns = None
             elif os.WIFSIGNALED(status):
-                return Outcome(exit_code=None, signal=os.WTERMSIG(status))
+                self._outcome = Outcome(exit_code=None, signal=os.WTERMSIG(status))
             else:
-                return Outcome(exit_code=os.WEXITSTATUS(status), signal=None)
+                self._outcome = Outcome(exit_code=os.WEXITSTATUS(status), signal=None)
 
     def _handle(self, arrival: Arrival) -> None:
         if arrival.signo == signal.SIGCONT and self._mirrored:
-            # fg and bg continue the whole group, so the command has probably got its own.
+            # fg and bg continue the whole group, so the command has probably got its own; one that has
+            # stopped again in the meantime certainly has.
             self._mirrored = False
-            self._continue_check_ns = time.monotonic_ns() + CONTINUE_GRACE_NS
+            if self._stop_check_ns is None:
+                self._continue_check_ns = time.monotonic_ns() + CONTINUE_GRACE_NS
             return
         now_ns = time.monotonic_ns()
         last_ns = self._last_forward_ns.get(arrival.signo)
@@ -128,8 +130,15 @@ class Supervisor:
                 self._stop_like_the_child(self._stop_signal or signal.SIGSTOP)
         if self._continue_check_ns is not None and now_ns >= self._continue_check_ns:
             self._continue_check_ns = None
-            if self._policy != "never" and self._child_is_stopped():
+            if self._policy != "never" and self._has_stayed_stopped():
                 self._send(signal.SIGCONT)
+
+    def _has_stayed_stopped(self) -> bool:
+        """Whether the command is in the stop that we know of, and not in a new one (a second Ctrl-Z)."""
+        if not self._child_is_stopped():
+            return False
+        self._collect()
+        return self._stop_check_ns is None and self._outcome is None
 
     def _child_is_stopped(self) -> bool:
         return stat_fields(str(self._child_pid))[:1] == ["T"]
