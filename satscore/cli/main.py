@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # Subcommands other than run: the module that has ``main(argv) -> int``.
-SUBCOMMANDS = {"report": "satscore.cli.report", "models": "satscore.cli.models"}
+SUBCOMMANDS = {
+    "watch": "satscore.cli.watch",
+    "report": "satscore.cli.report",
+    "doctor": "satscore.cli.doctor",
+    "models": "satscore.cli.models",
+    "demo": "satscore.cli.demo",
+}
 
 
 def entry_point() -> "NoReturn":

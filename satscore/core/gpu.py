@@ -24,6 +24,8 @@ class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
     compute_capability: tuple[int, int] | None = None
     power_limit_gpu_w: float | None = None
     power_limit_module_w: float | None = None
+    module_cap_w: float | None = None
+    """Cap on the module in W that the site states (below what the driver reports); None: not stated."""
     vboost_level: int | None = None
     mig_enabled: bool | None = None
     driver_version: str | None = None

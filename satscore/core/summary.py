@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 DataKind = Literal["measured", "simulated", "replay"]
 Grade = Literal["A", "B", "C", "D"]
 Severity = Literal["high", "medium", "low", "info"]
+RunKind = Literal["command", "watch"]
 HeadlineKind = Literal["total", "steady", "none"]
 
 
@@ -34,14 +35,17 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     exit_signal: str | None
     """Name of the signal that ended the command, e.g. SIGTERM."""
     directory: str | None
+    kind: RunKind
+    """command: satscore started it; watch: whatever ran on the GPUs was scored, and there is no command."""
 
 
 class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where the numbers come from and how densely they were read."""
 
     name: str
-    """gpm, nvml, sim, or none."""
+    """gpm, nvml, sim, replay, or none."""
     scenario: str | None
+    """What is simulated or replayed, as it was asked for."""
     period_s: float
     """Nominal time between reads; the measured one is in ``interval_mean_s``."""
     interval_mean_s: float | None

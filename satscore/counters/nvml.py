@@ -44,6 +44,7 @@ class NvmlSource:
     ) -> None:
         self.gpus = tuple(gpus)
         self.clock = clock
+        self.grid_offset_ns: int | None = None
         self._api = api
         self._devices = list(devices)
         self._notes = notes
@@ -66,6 +67,10 @@ class NvmlSource:
         self._poll_xids()
         readings = (self._guard(device, Device.tick) for device in self._devices)
         return [reading for reading in readings if reading is not None]
+
+    def processes(self) -> dict[str, list[int]] | None:
+        """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""
+        return None
 
     def notes(self) -> list[str]:
         """Return what could not be read, each once: later calls return only what is new."""

@@ -48,6 +48,7 @@ class SimulatedSource:
         self.kind: SourceKind = "simulated"
         self.has_pipe_counters = True
         self.clock = clock
+        self.grid_offset_ns: int | None = None
         self._spec = spec
         self._world = scenario.world if placement is None else placement.world
         ranks = _ranks_here(spec, placement)
@@ -75,6 +76,9 @@ class SimulatedSource:
         return [
             maker.reading(start_ns, end_ns, a, b) for maker, a, b in zip(self._makers, before, self._last, strict=True)
         ]
+
+    def processes(self) -> None:
+        """Return None: nobody computes on a GPU that does not exist."""
 
     def notes(self) -> list[str]:
         """Return what is simulated, so that nobody takes it for a measurement."""

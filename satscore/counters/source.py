@@ -26,12 +26,23 @@ class Source(Protocol):
     gpus: tuple[GpuInfo, ...]
     clock: Clock
     """The axis of the readings' times."""
+    grid_offset_ns: int | None
+    """Wall time minus that axis where the source knows it (a replay keeps the recording's); None: now's."""
 
     def read(self) -> list[Reading]:
         """Return one reading per GPU for the time since the last call.
 
         The first call only takes the base line and returns an empty list. Calls must be at least
         105 ms apart (NVML refreshes its samples every 100 ms).
+        """
+        ...
+
+    def processes(self) -> dict[str, list[int]] | None:
+        """Return the ids of the processes that compute on each GPU of the machine, by UUID; None where unknown.
+
+        Slow (milliseconds per GPU), so never asked in the tick, and the one method that may be called
+        from another thread, also while the source is closed. Ids are as the driver sees them: in a
+        container they may belong to another PID namespace.
         """
         ...
 

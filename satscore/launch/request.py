@@ -8,7 +8,7 @@ class RunOptions:
     """The options of a run, checked.
 
     Attributes:
-        source: Where counters come from: auto, gpm, nvml, sim or sim:SCENARIO.
+        source: Where counters come from: auto, gpm, nvml, sim, sim:SCENARIO or replay:FILE.
         period_s: Nominal time between two reads in s, at least 0.12.
         profile: The resources that may saturate: train, hpc or tensor.
         out: The run directory; None: chosen from the time and the label.
@@ -18,6 +18,7 @@ class RunOptions:
         dtype: The number format whose peak is the bound; None: the model's default.
         quiet: No block at exit.
         forward: Which signals reach the command: auto, always or never.
+        fail_under: Lowest score in points of 100 that passes; None: no gate.
         redact: Values that look like secrets are removed from artefacts.
     """
 
@@ -31,4 +32,5 @@ class RunOptions:
     dtype: str | None = None
     quiet: bool = False
     forward: str = "auto"
+    fail_under: float | None = None
     redact: bool = True

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from satscore.core.gpu import GpuInfo
-from satscore.core.summary import Cost, DataKind
+from satscore.core.summary import Cost, DataKind, RunKind
 from satscore.errors import RecordError
 from satscore.record.files import write_atomic
 
@@ -30,6 +30,7 @@ class RunStart(msgspec.Struct, frozen=True, kw_only=True):
     period_s: float
     python_version: str
     kernel_version: str
+    kind: RunKind = "command"
 
 
 class RunEnd(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,6 +50,8 @@ class Telemetry:
         self._opened = threading.Event()
         self._done = threading.Event()
         self._block: str | None = None
+        self.summary: Summary | None = None
+        """The result, once ``finish`` has returned; None: there is none, or it did not come in time."""
         self._problems: list[str] = []
         self._thread = threading.Thread(target=self._run, name="satscore-telemetry", daemon=True)
 
@@ -102,9 +104,10 @@ class Telemetry:
         finally:
             self._done.set()
 
-    def _publish(self, block: str) -> None:
-        """Take the text to print; the last one counts."""
+    def _publish(self, block: str, summary: "Summary | None") -> None:
+        """Take the text to print, and the summary if there is one; the last ones count."""
         self._block = block
+        self.summary = summary
 
 
 def _first_line(error: Exception) -> str:

@@ -101,18 +101,18 @@ class Measurement:
             self._notes.append("the driver did not answer the last read: the end of the run is not covered")
         self._last = self._take(self._sampler, ending, fill=not answered or self._sampler.failure is not None)
 
-    def conclude(self, ending: Ending, publish: Callable[[str], None]) -> list[str]:
+    def conclude(self, ending: Ending, publish: "Callable[[str, Summary | None], None]") -> list[str]:
         """Make the text to print, then write all files.
 
         Args:
             ending: How the command ended.
-            publish: Takes the text, before any file is written and once more if that changed it.
+            publish: Takes the text and the summary, before any file is written and once more if that changed them.
 
         Returns:
             What could not be written.
         """
         if self._source is None:
-            publish(f"satscore: no score: {self._no_pipes_reason}")
+            publish(f"satscore: no score: {self._no_pipes_reason}", None)
             if not (self._options.json or self._options.out):
                 return []
             self._prepare(None)
@@ -122,13 +122,13 @@ class Measurement:
         for _, session in self._ranks:
             session.close()
         _, summary = self._summary(ending)
-        publish(self._render(summary))
+        publish(self._render(summary), summary)
         if self._last is not None:
             self._record(self._last)
         self._disk.finish()
         self._recorder.close_stream()
         end, summary = self._summary(ending)
-        publish(self._render(summary))
+        publish(self._render(summary), summary)
         data = encode(summary)
         problems = [*(self._recorder.notes if self._options.quiet else []), *self._recorder.end(end, data)]
         problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
@@ -163,6 +163,7 @@ class Measurement:
             run_id=f"{socket.gethostname()}-{stamp}-{os.getpid()}",
             label=json_text(self._options.label) or None,
             command=[json_text(argument) for argument in self._command],
+            kind="command" if self._command else "watch",
             hostname=socket.gethostname(),
             started_utc=self._started_at.isoformat(timespec="milliseconds"),
             profile=self._options.profile,
@@ -207,10 +208,10 @@ class Measurement:
             rank=RANK,
             local_rank=None,
             source=source.name,
-            scenario=self._options.source if source.kind == "simulated" else None,
+            scenario=None if source.kind == "measured" else self._options.source,
             data_kind=source.kind,
             has_pipe_counters=source.has_pipe_counters,
-            grid_offset_ns=time.time_ns() - source.clock.now_ns(),
+            grid_offset_ns=_grid_offset_ns(source),
             fields=[field.name for field in FIELDS],
             gpus=list(source.gpus),
         )
@@ -261,6 +262,12 @@ class Measurement:
             cost=own_cost(self._started_ns, sampler, recorder.bytes_written if recorder else None),
             no_pipes_reason=None if self._no_pipes_reason is None else json_text(self._no_pipes_reason),
         )
+
+
+def _grid_offset_ns(source: Source) -> int:
+    if source.grid_offset_ns is not None:
+        return source.grid_offset_ns
+    return time.time_ns() - source.clock.now_ns()
 
 
 def signal_name(number: int) -> str:

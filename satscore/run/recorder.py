@@ -27,9 +27,9 @@ def default_directory(started_stamp: str, label: str | None, command: list[str])
     Args:
         started_stamp: Local start time, sortable, fit for a file name.
         label: The user's name for the run.
-        command: The command line.
+        command: The command line; empty if there is none.
     """
-    name = label or Path(command[0]).name
+    name = label or (Path(command[0]).name if command else "watch")
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run"
     return Path(DEFAULT_PARENT) / f"{started_stamp}-{slug}"
 

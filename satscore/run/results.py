@@ -76,6 +76,7 @@ def _run_info(start: RunStart, end: RunEnd | None, sessions: Sequence[Session], 
         exit_code=end.exit_code if end else None,
         exit_signal=end.exit_signal if end else None,
         directory=None if directory is None else json_text(directory),
+        kind=start.kind,
     )
 
 

@@ -12,6 +12,7 @@ from satscore.core.summary import (
     GpuSummary,
     LossPart,
     Rates,
+    RunInfo,
     Score,
     SourceInfo,
     Summary,
@@ -62,10 +63,14 @@ def mark(summary: Summary) -> str:
 def title(summary: Summary) -> tuple[list[str], str, list[str]]:
     """Return what stands before the command, the command, and what stands after it."""
     run = summary.run
-    ending = f"exit {run.exit_code}" if run.exit_code is not None else run.exit_signal or "not finished"
+    ending = f"exit {run.exit_code}" if run.exit_code is not None else run.exit_signal or _open_end(run)
     time = f"{run.duration_s:.1f} s" if run.duration_s is not None else f"{run.observed_s:.1f} s observed"
     head = [f"satscore {summary.satscore_version}", mark(summary), run.label or ""]
-    return [part for part in head if part], shlex.join(run.command), [time, ending]
+    return [part for part in head if part], shlex.join(run.command) or run.kind, [time, ending]
+
+
+def _open_end(run: RunInfo) -> str:
+    return "ended" if run.kind == "watch" and run.finished else "not finished"
 
 
 def headline(score: Score) -> Iterator[str]:

@@ -51,6 +51,7 @@ class FakeSource:
 
     def __init__(self, clock: Clock, read_ms: dict[int, int] | None = None, fails_at: int = -1) -> None:
         self.clock = clock
+        self.grid_offset_ns: int | None = None
         self.began_ns: list[int] = []
         self.closed = 0
         self.hang = threading.Event()
@@ -75,6 +76,9 @@ class FakeSource:
         reading = blank_reading(0, start_ns, now_ns)
         put(reading, "sm_clock_mhz", float(count))
         return [reading]
+
+    def processes(self) -> None:
+        return None
 
     def notes(self) -> list[str]:
         return []
