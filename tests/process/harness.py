@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILDREN = Path(__file__).resolve().parent / "children"
 PROGRAM = [sys.executable, "-m", "satscore"]
 TIMEOUT_S = 20.0
+PATIENT = {"SATSCORE_EXIT_WAIT_S": str(TIMEOUT_S)}
+"""Added to the environment where a summary must come however loaded the machine is."""
 END = "RTMAX"
 END_STATUS = 42
 
@@ -38,6 +40,12 @@ def satscore(*command: str, options: Sequence[str] = ()) -> list[str]:
     return [*PROGRAM, "--quiet", "--record", "no", *options, "--", *command]
 
 
+def sampled(seconds: float, until: Path | None = None) -> list[str]:
+    """The words of a command that is sampled for so many seconds, and on until a file exists."""
+    script = str(CHILDREN / "sampled.py")
+    return [sys.executable, "-I", "-S", script, str(seconds), *([str(until)] if until else [])]
+
+
 def finish(
     command: Sequence[str | bytes],
     *,
@@ -45,7 +53,7 @@ def finish(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run to the end, with a deadline; a negative return code is the signal it died of."""
+    """Run to the end, with a deadline, patiently; a negative return code is the signal it died of."""
     return subprocess.run(
         list(command),
         input=data,
@@ -54,7 +62,7 @@ def finish(
         timeout=TIMEOUT_S,
         check=False,
         cwd=cwd,
-        env=environment() if env is None else env,
+        env=environment(**PATIENT) if env is None else env,
     )
 
 

@@ -8,14 +8,14 @@ import jsonschema
 import pytest
 
 from tests.fakes.build import FakeNvml, fake_nvml
-from tests.process.harness import PROGRAM, ROOT, environment, finish
+from tests.process.harness import PATIENT, PROGRAM, ROOT, environment, finish, sampled
 
 __all__ = ["fake_nvml"]
 
 SCHEMA = json.loads((ROOT / "docs" / "summary.schema.json").read_text())
 
 
-SLEEP = ("sleep", "1.5")
+SLEEP = sampled(1.5)
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     done = finish(
         [*PROGRAM, *options, "--json", str(target), "--", *command],
         cwd=tmp_path,
-        env=environment(**wanted, **added),
+        env=environment(**wanted, **PATIENT, **added),
     )
     assert done.returncode == 0
     summary = json.loads(target.read_text())
@@ -118,13 +118,13 @@ def test_a_command_too_short_for_two_reads_has_no_score(fake_nvml, tmp_path):
 
 def test_no_time_after_the_end_is_scored_although_the_last_read_is_slow(fake_nvml, tmp_path):
     slow = "slow nvmlGpmSampleGet 250"
-    _, summary = run(fake_nvml, tmp_path, "h200_llm", extra=slow, command=["sh", "-c", "sleep 1.4"])
+    _, summary = run(fake_nvml, tmp_path, "h200_llm", extra=slow, command=sampled(1.4))
     assert 0.5 < summary["run"]["observed_s"] <= summary["run"]["duration_s"] < 2.5
 
 
 def test_a_driver_that_hangs_costs_coverage(fake_nvml, tmp_path):
     extra = "hang nvmlGpmSampleGet from 1.0"
-    text, summary = run(fake_nvml, tmp_path, "h200_llm", "--out", "run", extra=extra, command=["sleep", "4"])
+    text, summary = run(fake_nvml, tmp_path, "h200_llm", "--out", "run", extra=extra, command=sampled(4))
     score = summary["job"]["score"]
     assert score["coverage_frac"] < 0.4
     assert score["score_pct"] is None

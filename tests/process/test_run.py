@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import signal
 import stat
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.process.harness import PROGRAM, ROOT, environment, finish, lives, running, wait_for
+from tests.process.harness import PROGRAM, ROOT, environment, finish, lives, running, sampled, wait_for
 
 SCHEMA = json.loads((ROOT / "docs" / "summary.schema.json").read_text())
 
@@ -32,7 +33,7 @@ def loss_points(loss: list[dict[str, Any]]) -> float:
 
 def test_simulated_training_is_scored_and_marked(tmp_path):
     run = tmp_path / "run"
-    done = finish(satscore("--source", "sim:llm,speed=20", "--out", str(run), "--", "sleep", "1.5"))
+    done = finish(satscore("--source", "sim:llm,speed=20", "--out", str(run), "--", *sampled(1.5)))
     assert done.returncode == 0
     assert done.stdout == b""
     text = done.stderr.decode()
@@ -51,7 +52,8 @@ def test_simulated_training_is_scored_and_marked(tmp_path):
 
 def test_report_equals_what_was_printed(tmp_path):
     run = tmp_path / "run"
-    done = finish(satscore("--source", "sim:gh200x4,speed=20", "--out", str(run), "--", "sh", "-c", "sleep 1; exit 5"))
+    command = ["sh", "-c", f"{shlex.join(sampled(1))}; exit 5"]
+    done = finish(satscore("--source", "sim:gh200x4,speed=20", "--out", str(run), "--", *command))
     assert done.returncode == 5
     report = finish(satscore("report", str(run)))
     assert report.returncode == 0
@@ -63,7 +65,7 @@ def test_report_equals_what_was_printed(tmp_path):
 def test_json_of_four_gpus_validates(tmp_path):
     target = tmp_path / "s.json"
     done = finish(
-        satscore("--source", "sim:gh200x4,speed=20", "--record", "no", "--json", str(target), "--", "sleep", "1"),
+        satscore("--source", "sim:gh200x4,speed=20", "--record", "no", "--json", str(target), "--", *sampled(1)),
         cwd=tmp_path,
     )
     assert done.returncode == 0
@@ -75,7 +77,7 @@ def test_json_of_four_gpus_validates(tmp_path):
 
 
 def test_default_directory_is_private_and_named_after_the_label(tmp_path):
-    done = finish(satscore("--source", "sim:gemm,speed=20", "--label", "night ly", "--", "sleep", "0.5"), cwd=tmp_path)
+    done = finish(satscore("--source", "sim:gemm,speed=20", "--label", "night ly", "--", *sampled(0.5)), cwd=tmp_path)
     assert done.returncode == 0
     (run,) = (tmp_path / "satscore-runs").iterdir()
     assert run.name.endswith("-night-ly")
@@ -104,15 +106,18 @@ def test_without_a_gpu_requested_json_says_why(tmp_path):
 
 
 def test_killed_wrapper_leaves_the_command_and_a_readable_recording(tmp_path):
-    run, done = tmp_path / "run", tmp_path / "done"
+    run, done, go = tmp_path / "run", tmp_path / "done", tmp_path / "go"
     words = satscore("--source", "sim:llm,speed=20", "--out", str(run), "--")
-    with running([*words, "sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 3; echo finished > {done}"]) as wrapper:
+    with running(
+        [*words, "sh", "-c", f"echo $$ > {tmp_path}/pid; {shlex.join(sampled(1, go))}; echo finished > {done}"]
+    ) as wrapper:
         wait_for(lambda: any(p.stat().st_size for p in run.glob("readings-*")), "the first batch")
         child = int(wait_for((tmp_path / "pid").read_text, "the command's pid"))
         os.kill(wrapper.pid, signal.SIGKILL)
         wrapper.wait(10)
         assert lives(child)
         report = finish(satscore("report", str(run), "--json", "-"))
+        go.touch()
         wait_for(done.exists, "the command to finish its work")
     assert report.returncode == 0, report.stderr
     summary = json.loads(report.stdout)
@@ -125,8 +130,8 @@ def test_killed_wrapper_leaves_the_command_and_a_readable_recording(tmp_path):
 
 
 def test_report_of_a_run_that_goes_on_does_not_touch_it(tmp_path):
-    run = tmp_path / "run"
-    with running(satscore("--source", "sim:llm,speed=20", "--out", str(run), "--", "sleep", "2.5")) as wrapper:
+    run, go = tmp_path / "run", tmp_path / "go"
+    with running(satscore("--source", "sim:llm,speed=20", "--out", str(run), "--", *sampled(1, go))) as wrapper:
         (recording,) = wait_for(lambda: [p for p in run.glob("readings-*") if p.stat().st_size], "the first batch")
         inode = recording.stat().st_ino
         with recording.open("ab") as file:
@@ -135,12 +140,13 @@ def test_report_of_a_run_that_goes_on_does_not_touch_it(tmp_path):
         assert report.returncode == 0
         assert b"still going on" in report.stdout
         assert recording.stat().st_ino == inode
+        go.touch()
         assert wrapper.wait(10) == 0
 
 
 def test_cut_off_recording_is_scored_and_repaired(tmp_path):
     run = tmp_path / "run"
-    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", "sleep", "1.6"))
+    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", *sampled(1.6)))
     (recording,) = run.glob("readings-*.arrows")
     whole = recording.read_bytes()
     recording.write_bytes(whole[: len(whole) - 700])
@@ -160,7 +166,9 @@ def limit_file_size() -> None:
 def test_full_disk_ends_the_recording_and_not_the_run(tmp_path):
     run = tmp_path / "run"
     done = subprocess.run(
-        satscore("--source", "sim:gh200x4,speed=20", "--out", str(run), "--", "sh", "-c", "sleep 2; exit 9"),
+        satscore(
+            "--source", "sim:gh200x4,speed=20", "--out", str(run), "--", "sh", "-c", f"{shlex.join(sampled(2))}; exit 9"
+        ),
         capture_output=True,
         timeout=30,
         env=environment(),
@@ -176,7 +184,7 @@ def test_full_disk_ends_the_recording_and_not_the_run(tmp_path):
 def test_unwritable_directory_is_one_note(tmp_path):
     done = finish(satscore("--source", "sim:gemm,speed=20", "--out", "/proc/nowhere", "--", "sh", "-c", "exit 4"))
     assert done.returncode == 4
-    done = finish(satscore("--source", "sim:gemm,speed=20", "--out", "/proc/nowhere", "--", "sleep", "1"))
+    done = finish(satscore("--source", "sim:gemm,speed=20", "--out", "/proc/nowhere", "--", *sampled(1)))
     assert done.returncode == 0
     assert b"nothing is recorded: /proc/nowhere" in done.stderr
     assert b"saturation" in done.stderr
@@ -184,14 +192,14 @@ def test_unwritable_directory_is_one_note(tmp_path):
 
 def test_unwritable_json_is_one_line(tmp_path):
     words = ("--source", "sim:gemm,speed=20", "--record", "no", "--json", "/proc/nowhere/s.json")
-    done = finish(satscore(*words, "--", "sleep", "1"))
+    done = finish(satscore(*words, "--", *sampled(1)))
     assert done.returncode == 0
     assert b"cannot write /proc/nowhere/s.json" in done.stderr
 
 
 def test_secrets_do_not_reach_the_files(tmp_path):
     run = tmp_path / "run"
-    command = ["sh", "-c", "sleep 0.5", "x", "--hub-token", "abc123", "WANDB_API_KEY=def456"]
+    command = ["sh", "-c", shlex.join(sampled(0.5)), "x", "--hub-token", "abc123", "WANDB_API_KEY=def456"]
     finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", *command))
     for file in run.iterdir():
         assert b"abc123" not in file.read_bytes()
@@ -219,7 +227,7 @@ def test_unknown_scenario_is_refused_before_the_command_starts(tmp_path):
 )
 def test_damaged_run_is_named(tmp_path, damage, told):
     run = tmp_path / "run"
-    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", "sleep", "0.6"))
+    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", *sampled(0.6)))
     damage(run)
     done = finish(satscore("report", str(run)))
     assert done.returncode == 125
@@ -239,7 +247,7 @@ def test_start_delay_path_imports_the_standard_library_only():
 @pytest.mark.parametrize("out", ["/", "."])
 def test_out_without_a_name_is_one_note(tmp_path, out):
     (tmp_path / "something").touch()
-    done = finish(satscore("--source", "sim:gemm,speed=20", "--out", out, "--", "sleep", "0.8"), cwd=tmp_path)
+    done = finish(satscore("--source", "sim:gemm,speed=20", "--out", out, "--", *sampled(0.8)), cwd=tmp_path)
     assert done.returncode == 0
     assert b"nothing is recorded" in done.stderr
     assert b"saturation" in done.stderr
@@ -259,7 +267,7 @@ def test_full_standard_output_is_one_line(words):
 
 def test_damaged_profile_is_named(tmp_path):
     run = tmp_path / "run"
-    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", "sleep", "0.6"))
+    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", *sampled(0.6)))
     text = (run / "run.json").read_text()
     (run / "run.json").write_text(text.replace('"profile": "train"', '"profile": "trian"'))
     done = finish(satscore("report", str(run)))
