@@ -1,18 +1,23 @@
-"""What satscore costs: start and end delay, CPU, memory, recording; each beside its budget, in one run.
+"""What satscore costs: every budget beside its measurement, as a ratio, in one run.
 
-``python tests/bench/overhead.py [--seconds N] [--json FILE]``. Prints, never asserts: a machine under
-load is no reason to fail. The driver is the fake library of the tests, so the driver's own time is not in it.
+``python tests/bench/overhead.py [--seconds N] [--rounds N] [--pairs N] [--json FILE]``. Prints, never
+asserts: a machine under load is no reason to fail. With and without satscore alternate, so that drift
+of the machine hits both. The driver is the tests' fake library with four GPUs: the driver's own time is
+not in these figures.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,84 +26,163 @@ sys.path.insert(0, str(ROOT))
 from tests.fakes.build import FakeNvml  # noqa: E402 - the repository is not on the path before
 
 SATSCORE = Path(sys.executable).with_name("satscore")
-STAMP = ["date", "+%s%N"]
+BUSY = Path(__file__).resolve().parent / "children" / "busy.py"
+STAMP = "date +%s%N"
+GPUS = 4
+T_95 = {5: 2.57, 7: 2.36, 9: 2.26, 11: 2.20, 14: 2.14, 19: 2.09, 29: 2.05}
+"""Student's t, two-sided 95 %, by degrees of freedom; the largest key not above n - 1 is taken."""
 
 
-def start_delay_ms(command: list[str], env: dict[str, str]) -> float:
-    """Return the time from our spawn to the command's own first action, in ms."""
-    began_ns = time.time_ns()
-    done = subprocess.run([*command, *STAMP], capture_output=True, check=True, env=env)
-    return (int(done.stdout) - began_ns) / 1e6
+class Bench:
+    """One run of all measurements.
+
+    Args:
+        folder: For recordings and the fake library.
+        seconds: Length of the steady part of sampled runs.
+        rounds: Pairs for the delays.
+        pairs: Pairs of a busy command with and without satscore.
+    """
+
+    def __init__(self, folder: Path, seconds: float, rounds: int, pairs: int) -> None:
+        self.folder = folder
+        self.seconds = seconds
+        self.rounds = rounds
+        self.pairs = pairs
+        self.env = FakeNvml(folder).environment("gh200") | {"PYTHONDONTWRITEBYTECODE": ""}
+        self.quiet = [str(SATSCORE), "--quiet", "--record", "no", "--"]
+
+    def rows(self) -> list[dict]:
+        """Return one row per budget of docs/overhead.md."""
+        steady, steady_slow = self.steady_cpu(0.2), self.steady_cpu(1.0)
+        cost = steady["summary"]["cost"]
+        gpu_hours = GPUS * steady["summary"]["run"]["observed_s"] / 3600
+        return [
+            self.start_delay(),
+            self.end_delay(),
+            row("CPU at 0.2 s, 4 GPUs, steady", steady["pct"], "% of a core", 2.0),
+            row("CPU at 1 s, 4 GPUs, steady", steady_slow["pct"], "% of a core", 0.6),
+            row("CPU once per run (imports, summary)", cost["cpu_s"] - self.seconds * steady["pct"] / 100, "s"),
+            row("largest resident size, 4 GPUs", cost["rss_max_bytes"] / 1e6, "MB", 60.0),
+            self.growth(),
+            row("recording at 0.2 s", cost["recording_bytes"] / 1e6 / gpu_hours, "MB per GPU-hour", 6.0),
+            row("one read of 4 GPUs", 1e3 * cost["read_mean_s"], "ms"),
+            *self.busy(steady["pct"]),
+        ]
+
+    def start_delay(self) -> dict:
+        """Return the time from spawn to the command's own first action, over the bare command's."""
+
+        def delay_ms(command: list[str]) -> float:
+            began_ns = time.time_ns()
+            done = subprocess.run([*command, *shlex.split(STAMP)], capture_output=True, check=True, env=self.env)
+            return (int(done.stdout) - began_ns) / 1e6
+
+        bare, ours = in_turn(lambda: delay_ms([]), lambda: delay_ms(self.quiet), self.rounds)
+        return row("delay before the command starts", ours - bare, "ms", 30.0, note=f"bare {bare:.1f} ms")
+
+    def end_delay(self) -> dict:
+        """Return the time from the command's last action to the end of satscore, over the bare command's."""
+
+        def delay_ms(words: list[str]) -> float:
+            done = subprocess.run(
+                [*words, "sh", "-c", f"sleep 2; {STAMP}"], capture_output=True, check=True, env=self.env
+            )
+            return (time.time_ns() - int(done.stdout)) / 1e6
+
+        recorded = iter(range(self.rounds + 1))
+        words = [str(SATSCORE), "--source", "gpm", "--json", str(self.folder / "s.json"), "--out"]
+        bare, ours = in_turn(
+            lambda: delay_ms([]),
+            lambda: delay_ms([*words, str(self.folder / f"end-{next(recorded)}"), "--"]),
+            max(3, self.rounds // 5),
+        )
+        return row("end of the command to end of satscore", ours - bare, "ms", 500.0, note="files and block written")
+
+    def sampled(self, seconds: float, period_s: float) -> dict:
+        """Return the summary of a run on four fake GPUs."""
+        run = self.folder / f"run-{period_s}-{seconds}"
+        options = ["--quiet", "--source", "gpm", "--period", str(period_s), "--out", str(run)]
+        subprocess.run([SATSCORE, *options, "--", "sleep", str(seconds)], check=True, env=self.env, capture_output=True)
+        return json.loads((run / "summary.json").read_text())
+
+    def steady_cpu(self, period_s: float) -> dict:
+        """Return the CPU share of a core in steady state: two runs of different length, less the fixed start."""
+        short, long = (self.sampled(s, period_s) for s in (2.0, 2.0 + self.seconds))
+        return {"pct": 100 * (long["cost"]["cpu_s"] - short["cost"]["cpu_s"]) / self.seconds, "summary": long}
+
+    def growth(self) -> dict:
+        """Return how much memory grows per hour of sampling, from a simulated node whose clock runs 50 times faster."""
+        source, speed = "sim:gh200x4,speed=50", 50
+        sizes = []
+        for seconds in (self.seconds / 2, 1.5 * self.seconds):
+            target = self.folder / f"rss-{seconds}.json"
+            words = ["--quiet", "--source", source, "--out", str(self.folder / f"rss-{seconds}"), "--json", str(target)]
+            subprocess.run([SATSCORE, *words, "--", "sleep", str(seconds)], check=True, env=self.env)
+            sizes.append(json.loads(target.read_text())["cost"]["rss_max_bytes"])
+        hours = self.seconds * speed / 3600
+        return row(
+            "growth of resident size", (sizes[1] - sizes[0]) / 1e6 / hours, "MB per hour", note=f"over {hours:.1f} h"
+        )
+
+    def busy(self, steady_pct: float) -> list[dict]:
+        """Return the slowdown of a command that saturates every core; the budget is our own CPU share."""
+        if self.pairs == 0:
+            return []
+        words = [sys.executable, str(BUSY), str(max(4.0, self.seconds / 5))]
+
+        def rate(command: list[str]) -> float:
+            done = subprocess.run([*command, *words], capture_output=True, check=True, env=self.env)
+            return float(done.stdout)
+
+        wrapped = [str(SATSCORE), "--quiet", "--source", "gpm", "--record", "no", "--"]
+        losses = []
+        for i in range(self.pairs):
+            order = (False, True) if i % 2 == 0 else (True, False)
+            rates = {ours: rate(wrapped if ours else []) for ours in order}
+            losses.append(100 * (1 - rates[True] / rates[False]))
+        mean, half = statistics.mean(losses), half_width(losses)
+        share = steady_pct / len(os.sched_getaffinity(0))
+        text = f"95 % CI {mean - half:+.2f} .. {mean + half:+.2f}, {self.pairs} pairs"
+        return [row("slowdown of a command that uses every core", mean, "%", share, note=text)]
 
 
-def wall_ms(command: list[str], env: dict[str, str]) -> float:
-    """Return the time that a command takes, in ms."""
-    began_ns = time.monotonic_ns()
-    subprocess.run(command, capture_output=True, check=True, env=env)
-    return (time.monotonic_ns() - began_ns) / 1e6
-
-
-def in_turn(first: list[str], second: list[str], measure, env: dict[str, str], rounds: int) -> tuple[float, float]:
-    """Return the medians of two commands, measured A B A B, so that drift of the machine hits both."""
-    pairs = [(measure(first, env), measure(second, env)) for _ in range(rounds)]
+def in_turn(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[float, float]:
+    """Return the medians of two measurements, taken A B A B."""
+    pairs = [(first(), second()) for _ in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def sampled(env: dict[str, str], folder: Path, seconds: float, period_s: float) -> dict:
-    """Return the summary of a run on four fake GPUs."""
-    run = folder / f"run-{period_s}-{seconds}"
-    options = ["--quiet", "--source", "gpm", "--period", str(period_s), "--out", str(run)]
-    subprocess.run([SATSCORE, *options, "--", "sleep", str(seconds)], check=True, env=env, capture_output=True)
-    return json.loads((run / "summary.json").read_text())
+def half_width(values: list[float]) -> float:
+    """Return half of the 95 % confidence interval of the mean."""
+    t = T_95[max(k for k in T_95 if k <= max(5, len(values) - 1))]
+    return t * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
 
 
-def steady_cpu_pct(env: dict[str, str], folder: Path, seconds: float, period_s: float) -> tuple[float, dict]:
-    """Return CPU share of a core in steady state: two runs of different length, less the fixed start."""
-    short, long = (sampled(env, folder, s, period_s) for s in (2.0, 2.0 + seconds))
-    spent_s = long["cost"]["cpu_s"] - short["cost"]["cpu_s"]
-    return 100 * spent_s / seconds, long
+def row(what: str, value: float, unit: str, budget: float | None = None, note: str = "") -> dict:
+    """Return one row; ``ratio`` is the share of the budget that is used."""
+    ratio = None if budget is None else round(value / budget, 3)
+    return {"what": what, "value": round(value, 3), "unit": unit, "budget": budget, "ratio": ratio, "note": note}
 
 
-def measure(seconds: float, rounds: int) -> list[dict]:
-    """Return one row per budget: what, measured, unit, budget."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        env = FakeNvml(folder).environment("gh200") | {"PYTHONDONTWRITEBYTECODE": ""}
-        wrapped = [str(SATSCORE), "--quiet", "--record", "no", "--"]
-        bare_start, our_start = in_turn([], wrapped, start_delay_ms, env, rounds)
-        bare_end, our_end = in_turn(["sleep", "1"], [*wrapped, "sleep", "1"], wall_ms, env, max(3, rounds // 5))
-        fast_pct, fast = steady_cpu_pct(env, folder, seconds, 0.2)
-        slow_pct, _ = steady_cpu_pct(env, folder, seconds, 1.0)
-        gpu_hours = len(fast["ranks"][0]["gpus"]) * fast["run"]["observed_s"] / 3600
-        return [
-            row("delay before the command starts", our_start - bare_start, "ms", "<= 30"),
-            row("start to end of a 1 s command, over bare", our_end - bare_end, "ms", "<= 500 after its end"),
-            row("CPU at 0.2 s, 4 GPUs, steady", fast_pct, "% of a core", "<= 2"),
-            row("CPU at 1 s, 4 GPUs, steady", slow_pct, "% of a core", "<= 0.6"),
-            row("fixed CPU of a run", fast["cost"]["cpu_s"] - seconds * fast_pct / 100, "s", ""),
-            row("largest resident size", fast["cost"]["rss_max_bytes"] / 1e6, "MB", "<= 60"),
-            row("one read of 4 GPUs", 1e3 * fast["cost"]["read_mean_s"], "ms", ""),
-            row("recording", fast["cost"]["recording_bytes"] / 1e6 / gpu_hours, "MB per GPU-hour", "<= 6"),
-        ]
-
-
-def row(what: str, value: float, unit: str, budget: str) -> dict:
-    """Return one row."""
-    return {"what": what, "value": round(value, 3), "unit": unit, "budget": budget}
+def text(each: dict) -> str:
+    """Return a row as a line."""
+    budget = f"budget {each['budget']:<6.3g} ratio {each['ratio']:<6.2f}" if each["budget"] is not None else ""
+    return f"{each['what']:<44} {each['value']:>9.2f} {each['unit']:<16} {budget:<27} {each['note']}".rstrip()
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the steady part (default 30)")
     parser.add_argument("--rounds", type=int, default=25, help="pairs for the delays (default 25)")
+    parser.add_argument("--pairs", type=int, default=10, help="pairs of a busy command; 0 leaves it out (default 10)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = measure(options.seconds, options.rounds)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%F')}"
-    print(machine)
-    for each in rows:
-        print(f"{each['what']:<42} {each['value']:>9.2f} {each['unit']:<16} budget {each['budget'] or '-'}")
+    print(machine, flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        rows = Bench(Path(name), options.seconds, options.rounds, options.pairs).rows()
+    print("\n".join(text(each) for each in rows))
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2))
     return 0
