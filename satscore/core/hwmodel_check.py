@@ -27,7 +27,8 @@ ROUTE_TOLERANCE_MAX_FRAC = 0.10
 SAME_CLOCK_FRAC = 0.02
 """Two parts whose memory clocks are closer than this cannot be told apart by what a driver reports."""
 
-TENSOR_DTYPES = ("fp64", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
+TENSOR_DTYPES = ("fp64", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "fp16_acc16", "fp8_acc16")
+"""FP16 and FP8 accumulate in FP32, as training does; the rates with FP16 accumulators stand apart (``_acc16``)."""
 VECTOR_DTYPES = ("fp64", "fp32", "fp16")
 FASTEST_FIRST = ("fp4", "fp8", "bf16", "tf32")
 INTEGER_DTYPES = ("int8",)
@@ -43,6 +44,7 @@ UNITS = {
     "power.gpu_min_w": "W",
     "power.gpu_max_w": "W",
     "power.module_max_w": "W",
+    "power.module_cap_w": "W",
     "flops.flop_per_clk_sm": "FLOP/clk/SM",
     "flops.peak": "FLOP/s",
     "dram.peak": "B/s",
@@ -63,6 +65,7 @@ def problems_in(tables: RawModel) -> Iterator[Problem]:
     yield from _sources(tables)
     broken = list(_numbers(tables))
     yield from broken
+    yield from _module_cap(tables)
     yield from _flops_rows(tables)
     yield from _attainable_rows(tables)
     if not broken:
@@ -171,6 +174,14 @@ def _unit(tables: RawModel, key: str, pattern: str, number: RawNumber) -> Iterat
 
 def _row(rows: Sequence[RawFlops], key: str) -> RawFlops:
     return rows[int(key.partition("[")[2].partition("]")[0])]
+
+
+def _module_cap(tables: RawModel) -> Iterator[Problem]:
+    cap, most = tables.power.module_cap_w, tables.power.module_max_w
+    if cap is not None and most is None:
+        yield Problem("power.module_cap_w", "this part has no module: power.module_max_w is missing")
+    elif cap is not None and most is not None and cap.value > most.value:
+        yield Problem("power.module_cap_w.value", f"{cap.value:g} W is above power.module_max_w, {most.value:g} W")
 
 
 def _flops_rows(tables: RawModel) -> Iterator[Problem]:

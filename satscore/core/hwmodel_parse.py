@@ -24,29 +24,35 @@ def parse_model(raw: object, file: str) -> HardwareModel:
     Raises:
         ModelError: The file is wrong; the message names file, key and, for an unknown key, the nearest.
     """
+    model, problems = check_and_build(raw, file)
+    if model is None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ModelError(f"{file}: {problems[0].key}: {problems[0].message}{more}", hint=HINT)
+    return model
+
+
+def check_and_build(raw: object, file: str) -> tuple[HardwareModel | None, list[Problem]]:
+    """Return the model of a parsed file, or None and every problem of the file."""
     tables, problems = read_tables(raw)
     if tables is not None:
         problems = list(problems_in(tables))
     if tables is None or problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ModelError(f"{file}: {problems[0].key}: {problems[0].message}{more}", hint=HINT)
-    return _build(tables, file)
+        return None, problems
+    return _build(tables, file), []
 
 
 def find_problems(raw: object, file: str) -> list[ModelError]:
     """Return every problem of a parsed file as an error that names file and key; empty if it is right."""
-    tables, problems = read_tables(raw)
-    if tables is not None:
-        problems = list(problems_in(tables))
-    return [_error(file, problem) for problem in problems]
+    return [model_error(file, problem) for problem in check_and_build(raw, file)[1]]
 
 
 def find_set_problems(models: Sequence[HardwareModel]) -> list[ModelError]:
     """Return what is wrong with models only when they are taken together: names that do not decide."""
-    return [_error(file, problem) for file, problem in check_set(models)]
+    return [model_error(file, problem) for file, problem in check_set(models)]
 
 
-def _error(file: str, problem: Problem) -> ModelError:
+def model_error(file: str, problem: Problem) -> ModelError:
+    """Return a problem as an error that names file and key."""
     return ModelError(f"{file}: {problem.key}: {problem.message}", hint=HINT)
 
 
@@ -95,6 +101,7 @@ def _stated(tables: RawModel) -> dict[str, Number]:
         ("power_w.gpu_min", power.gpu_min_w),
         ("power_w.gpu_max", power.gpu_max_w),
         ("power_w.module_max", power.module_max_w),
+        ("power_w.module_cap", power.module_cap_w),
     ]
     for table, prefix in (
         (tables.rated_clock_mhz, "rated_clock_mhz"),

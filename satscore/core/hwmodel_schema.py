@@ -15,6 +15,7 @@ import msgspec
 from satscore.core.hwmodel_types import Bounded, CapScope, NumberKind
 
 SCHEMA_VERSION = 1
+MISSING = "missing"
 
 Pipe = Literal["tensor", "vector"]
 Route = Literal["datasheet", "derived"]
@@ -27,7 +28,7 @@ class Problem(NamedTuple):
     message: str
 
 
-class RawSource(msgspec.Struct, frozen=True, kw_only=True):
+class RawSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[source.NAME]``: a place where numbers were read."""
 
     title: str
@@ -36,7 +37,7 @@ class RawSource(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
 
 
-class RawNumber(msgspec.Struct, frozen=True, kw_only=True):
+class RawNumber(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``{ value, unit, kind, uncertainty_frac, source, note }``; ``source`` names a ``[source.NAME]``."""
 
     value: float
@@ -47,7 +48,7 @@ class RawNumber(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class RawChip(msgspec.Struct, frozen=True, kw_only=True):
+class RawChip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[chip]``: what the chip itself reports, by which it is recognised."""
 
     sm_count: RawNumber
@@ -60,15 +61,17 @@ class RawChip(msgspec.Struct, frozen=True, kw_only=True):
     tensor_clock_cap_mhz: RawNumber | None = None
 
 
-class RawPower(msgspec.Struct, frozen=True, kw_only=True):
+class RawPower(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[power]``: limits of the product; the limit in force is always read from the driver."""
 
     gpu_min_w: RawNumber | None = None
     gpu_max_w: RawNumber
     module_max_w: RawNumber | None = None
+    module_cap_w: RawNumber | None = None
+    """A cap on the whole module that a site sets below what the driver reports."""
 
 
-class RawClocks(msgspec.Struct, frozen=True, kw_only=True):
+class RawClocks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[rated_clock_mhz]``: the clock at which each pipe's peak is quoted."""
 
     tensor: RawNumber
@@ -77,7 +80,7 @@ class RawClocks(msgspec.Struct, frozen=True, kw_only=True):
     fp16: RawNumber
 
 
-class RawGains(msgspec.Struct, frozen=True, kw_only=True):
+class RawGains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[counter_gain]``: a counter's reading at architectural saturation."""
 
     tensor: RawNumber
@@ -87,7 +90,7 @@ class RawGains(msgspec.Struct, frozen=True, kw_only=True):
     dram: RawNumber
 
 
-class RawFlops(msgspec.Struct, frozen=True, kw_only=True):
+class RawFlops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[flops]]``: one dense rate by two routes, from the SM up (the bound) and as printed."""
 
     pipe: Pipe
@@ -98,7 +101,7 @@ class RawFlops(msgspec.Struct, frozen=True, kw_only=True):
     route_note: str = ""
 
 
-class RawDram(msgspec.Struct, frozen=True, kw_only=True):
+class RawDram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[dram]``: bandwidth as printed; ``bound`` says whether that or clock x bus is the bound."""
 
     peak: RawNumber
@@ -107,7 +110,7 @@ class RawDram(msgspec.Struct, frozen=True, kw_only=True):
     route_note: str = ""
 
 
-class RawLinks(msgspec.Struct, frozen=True, kw_only=True):
+class RawLinks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[link]``: peaks per direction; a link that the part lacks, or whose rate is unknown, is left out."""
 
     nvlink: RawNumber | None = None
@@ -115,7 +118,7 @@ class RawLinks(msgspec.Struct, frozen=True, kw_only=True):
     c2c: RawNumber | None = None
 
 
-class RawAttainable(msgspec.Struct, frozen=True, kw_only=True):
+class RawAttainable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[attainable]]``: the best measured rate at one cap; no ``vboost_level`` means not recorded."""
 
     resource: Bounded
@@ -127,9 +130,11 @@ class RawAttainable(msgspec.Struct, frozen=True, kw_only=True):
     attainable_active_frac: RawNumber | None = None
 
 
-class RawModel(msgspec.Struct, frozen=True, kw_only=True):
+class RawModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole file."""
 
+    extends: str | None = None
+    """Id of the model that the file builds on; gone once they are merged (``core.hwmodel_overlay``)."""
     schema: int
     id: str
     name: str
@@ -156,10 +161,19 @@ def read_tables(raw: object) -> tuple[RawModel | None, list[Problem]]:
     Returns:
         The typed file and no problems, or None and every place that does not fit the schema.
     """
-    problems = list(_walk(raw, RawModel, ""))
-    if problems:
-        return None, problems
-    return msgspec.convert(raw, RawModel), []
+    try:
+        return msgspec.convert(raw, RawModel), []
+    except msgspec.ValidationError as error:
+        # Only now is it worth walking the file in Python, which takes ten times as long, to name every mistake.
+        return None, list(_walk(raw, RawModel, "")) or [Problem("(file)", str(error))]
+
+
+def overlay_problems(raw: object) -> list[Problem]:
+    """Return what does not fit the schema in a file that builds on another.
+
+    It may leave out tables and keys of tables, but nothing of a number, a source or a row that it states.
+    """
+    return [p for p in _walk(raw, RawModel, "") if p.message != MISSING or "[" in p.key or p.key.count(".") > 1]
 
 
 def numbers_in(tables: RawModel) -> Iterator[tuple[str, str, RawNumber]]:
@@ -217,7 +231,7 @@ def _walk_table(value: object, table: type[msgspec.Struct], key: str) -> Iterato
             yield Problem(_join(key, str(name)), f"unknown key; nearest valid key is '{near}'")
     for field in fields:
         if field.required and field.name not in value:
-            yield Problem(_join(key, field.name), "missing")
+            yield Problem(_join(key, field.name), MISSING)
 
 
 @functools.cache

@@ -90,7 +90,7 @@ class HardwareModel(msgspec.Struct, frozen=True, kw_only=True):
     tensor_clock_cap_mhz: float | None
     """Clock above which tensor work does not follow the SM clock; None if none is known."""
     power_w: dict[str, float]
-    """Power limits of the product: gpu_min, gpu_max, module_max; only those that are known."""
+    """Power limits of the product: gpu_min, gpu_max, module_max; module_cap as a site states it. Only those known."""
     dram_peak_bytes_s: float
     link_peak_bytes_s: dict[str, float]
     """Per direction: nvlink, pcie, c2c; only links that the part has and whose rate is known."""

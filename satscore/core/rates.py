@@ -94,11 +94,12 @@ def _work_rates(sums: Sums, context: ScopeContext, gpus: Sequence[GpuResult]) ->
     one_kind = len({gpu.bounds.model_id for gpu in gpus}) == 1
     model = gpus[0].model if one_kind else None
     peaks = model.flops_peak if model else {}
-    fastest = max((peaks[d] for d in ("bf16", "fp8", "fp4") if d in peaks), default=None)
+    slowest = "tf32" if "tf32" in peaks else "fp16"
+    fastest = max((peaks[d] for d in ("fp16", "bf16", "fp8", "fp4") if d in peaks), default=None)
     return {
         "dram_bytes_s": _dram_bytes_s(sums, gpus[0]) if one_kind else None,
         "tensor_flops_s": _flops(tensor, peaks.get(context.dtype or "")),
-        "tensor_flops_min_s": _flops(tensor, _at_rated_clock(model, "tf32", context)),
+        "tensor_flops_min_s": _flops(tensor, _at_rated_clock(model, slowest, context)),
         "tensor_flops_max_s": _flops(tensor, fastest if context.dtype != "fp64" else peaks.get("fp64")),
     }
 

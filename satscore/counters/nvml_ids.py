@@ -21,7 +21,8 @@ MAX_BRIDGED = 2
 
 MAX_SHARE = 1.05
 """Shares up to here are rounding of the driver's clock against ours; above they are no shares."""
-MAX_CLOCK_MHZ = 5_000.0
+MAX_CLOCK_MHZ = 20_000.0
+"""The memory clock of GDDR parts is the largest: 10501 MHz on an RTX 4090, 14001 on GDDR7."""
 MAX_POWER_W = 5_000.0
 MAX_TRAFFIC_BYTES_S = 1e13
 MAX_TEMP_C = 150.0

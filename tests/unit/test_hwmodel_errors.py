@@ -107,7 +107,7 @@ def test_faster_types_must_not_be_slower() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RAW))
-@pytest.mark.parametrize("slip", [10.0, 0.1, 2.0, 1.03], ids=["x10", "/10", "sparse", "3 %"])
+@pytest.mark.parametrize("slip", [10.0, 0.1, 2.0, 1.05], ids=["x10", "/10", "sparse", "5 %"])
 def test_a_slip_in_a_printed_peak_breaks_the_agreement_of_the_routes(name: str, slip: float) -> None:
     printed = [row["peak"] for row in RAW[name]["flops"] if "peak" in row and "route_tolerance_frac" not in row]
     for i in range(len(printed)):
@@ -174,7 +174,8 @@ def test_a_rate_listed_twice_and_an_unknown_dtype_are_refused() -> None:
     tables["flops"] += [copy.deepcopy(tables["flops"][0]), {**copy.deepcopy(tables["flops"][0]), "dtype": "fp6"}]
     found = messages(tables)
     assert "x.toml: flops[9]: tensor fp64 is listed twice" in found
-    assert "x.toml: flops[10].dtype: 'fp6' is not one of fp64, tf32, fp16, bf16, fp8, int8, fp4" in found
+    known = "fp64, tf32, fp16, bf16, fp8, int8, fp4, fp16_acc16, fp8_acc16"
+    assert f"x.toml: flops[10].dtype: 'fp6' is not one of {known}" in found
 
 
 def test_names_that_do_not_decide_between_two_files_fail_the_set() -> None:

@@ -18,7 +18,23 @@ CHIPS: dict[str, dict[str, float]] = {
     "gh200-96": {"sm": 132, "bus": 6144, "clock": 2619, "mib": 97871},
     "gh200-144": {"sm": 132, "bus": 6144, "clock": 3201, "mib": 146831},
     "b200": {"sm": 148, "bus": 7680, "clock": 3996, "mib": 183359},
+    "v100-sxm2-16": {"sm": 80, "bus": 4096, "clock": 877, "mib": 16160},
+    "v100-sxm2-32": {"sm": 80, "bus": 4096, "clock": 877, "mib": 32510},
+    "a100-pcie-40": {"sm": 108, "bus": 5120, "clock": 1215, "mib": 40536},
+    "a100-pcie-80": {"sm": 108, "bus": 5120, "clock": 1512, "mib": 81920},
+    "a30": {"sm": 56, "bus": 3072, "clock": 1215, "mib": 24576},
+    "h100-pcie": {"sm": 114, "bus": 5120, "clock": 1593, "mib": 81559},
+    "h100-nvl": {"sm": 132, "bus": 6016, "clock": 2619, "mib": 95830},
+    "h200-nvl": {"sm": 132, "bus": 6144, "clock": 3201, "mib": 143771},
+    "gb200": {"sm": 152, "bus": 7936, "clock": 3996, "mib": 189471},
+    "b300": {"sm": 148, "bus": 7680, "clock": 3996, "mib": 275040},
+    "gb300": {"sm": 152, "bus": 7936, "clock": 3996, "mib": 284208},
+    "l4": {"sm": 58, "bus": 192, "clock": 6251, "mib": 23034},
+    "l40s": {"sm": 142, "bus": 384, "clock": 9001, "mib": 46068},
+    "rtx-4090": {"sm": 128, "bus": 384, "clock": 10501, "mib": 24564},
+    "rtx-6000-ada": {"sm": 142, "bus": 384, "clock": 10001, "mib": 49140},
 }
+"""What the chip of each model reports; the memory sizes are those of public listings."""
 NAMES = [
     ("NVIDIA A100-SXM4-40GB", "a100-sxm-40"),
     ("A100-SXM4-40GB", "a100-sxm-40"),
@@ -29,6 +45,24 @@ NAMES = [
     ("NVIDIA GH200 480GB", "gh200-96"),
     ("NVIDIA GH200 144G HBM3e", "gh200-144"),
     ("NVIDIA B200", "b200"),
+    ("Tesla V100-SXM2-16GB", "v100-sxm2-16"),
+    ("Tesla V100-SXM2-32GB", "v100-sxm2-32"),
+    ("NVIDIA A100-PCIE-40GB", "a100-pcie-40"),
+    ("A100-PCIE-40GB", "a100-pcie-40"),
+    ("NVIDIA A100 80GB PCIe", "a100-pcie-80"),
+    ("A100 80GB PCIe", "a100-pcie-80"),
+    ("NVIDIA A30", "a30"),
+    ("NVIDIA H100 PCIe", "h100-pcie"),
+    ("NVIDIA H100 NVL", "h100-nvl"),
+    ("NVIDIA H200 NVL", "h200-nvl"),
+    ("NVIDIA GB200", "gb200"),
+    ("NVIDIA B300 SXM6 AC", "b300"),
+    ("NVIDIA GB300", "gb300"),
+    ("NVIDIA L4", "l4"),
+    ("NVIDIA L40S", "l40s"),
+    ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+    ("GeForce RTX 4090", "rtx-4090"),
+    ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
 ]
 
 
@@ -41,6 +75,12 @@ def gpu(name: str | None, chip: dict[str, float], **facts: object) -> GpuInfo:
         "mig_enabled": False,
     }
     return GpuInfo(index=0, name=name, **(known | facts))  # type: ignore[arg-type]
+
+
+def test_every_model_is_matched_by_all_its_names() -> None:
+    tested = {(name, model) for name, model in NAMES if name.startswith(("NVIDIA", "Tesla"))}
+    assert tested == {(name, model.id) for model in MODELS for name in model.nvml_names}
+    assert set(CHIPS) == {model.id for model in MODELS}
 
 
 @pytest.mark.parametrize(("name", "model"), NAMES)
@@ -56,8 +96,8 @@ def test_the_right_name_on_the_right_chip_matches(name: str, model: str) -> None
     ("fact", "value", "word"),
     [
         ("sm_count", 124, "SM count (124 SM here"),
-        ("memory_bus_bits", 4096, "memory bus (4096 bit here"),
-        ("mem_clock_max_mhz", 1512.0, "memory clock (1512 MHz here"),
+        ("memory_bus_bits", 4608, "memory bus (4608 bit here"),
+        ("mem_clock_max_mhz", 1400.0, "memory clock (1400 MHz here"),
         ("memory_total_bytes", 64 << 30, "memory size (6.871947674e+10 B here"),
     ],
 )
@@ -106,11 +146,23 @@ def test_mig_has_no_model_not_even_by_hint() -> None:
         ("NVIDIA H100", {"sm": 132, "bus": 5120, "clock": 2619, "mib": 81559}),
         ("NVIDIA H100", {"sm": 132, "bus": 6144, "clock": 1569, "mib": 95830}),
         ("NVIDIA H100 80GB HBM3", {"sm": 132, "bus": 6144, "clock": 1569, "mib": 95830}),
-        ("NVIDIA H100 PCIe", {"sm": 114, "bus": 5120, "clock": 1593, "mib": 81559}),
-        ("NVIDIA H100 NVL", {"sm": 132, "bus": 6016, "clock": 2619, "mib": 95830}),
-        ("NVIDIA H200 NVL", {"sm": 132, "bus": 6144, "clock": 3201, "mib": 143771}),
+        ("NVIDIA H100 PCIe", {"sm": 132, "bus": 5120, "clock": 2619, "mib": 81559}),
+        ("NVIDIA H100 NVL", {"sm": 132, "bus": 6144, "clock": 2619, "mib": 97871}),
+        ("NVIDIA H200 NVL", {"sm": 132, "bus": 6016, "clock": 2619, "mib": 95830}),
+        ("NVIDIA H20", {"sm": 78, "bus": 6144, "clock": 2619, "mib": 97871}),
         ("NVIDIA A100-SXM-64GB", {"sm": 124, "bus": 4096, "clock": 1593, "mib": 65536}),
+        ("NVIDIA GB200", {"sm": 148, "bus": 7936, "clock": 3996, "mib": 189471}),
         ("NVIDIA GB200", {"sm": 152, "bus": 7680, "clock": 3996, "mib": 189471}),
+        ("NVIDIA B300 SXM6 AC", {"sm": 160, "bus": 8192, "clock": 3996, "mib": 294912}),
+        ("NVIDIA GB300", {"sm": 160, "bus": 7936, "clock": 3996, "mib": 284208}),
+        ("Tesla V100-SXM2-32GB", {"sm": 80, "bus": 4096, "clock": 877, "mib": 16160}),
+        ("Tesla V100-PCIE-32GB", {"sm": 80, "bus": 4096, "clock": 877, "mib": 32510}),
+        ("NVIDIA A100 80GB PCIe", {"sm": 108, "bus": 5120, "clock": 1593, "mib": 81920}),
+        ("NVIDIA A10", {"sm": 72, "bus": 384, "clock": 6251, "mib": 23028}),
+        ("NVIDIA L40", {"sm": 142, "bus": 384, "clock": 9001, "mib": 46068}),
+        ("NVIDIA GeForce RTX 4090 D", {"sm": 114, "bus": 384, "clock": 10501, "mib": 24564}),
+        ("NVIDIA GeForce RTX 4090", {"sm": 114, "bus": 384, "clock": 10501, "mib": 24564}),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", {"sm": 76, "bus": 256, "clock": 9001, "mib": 16376}),
         ("NVIDIA GH200 120GB", {"sm": 132, "bus": 6144, "clock": 3201, "mib": 146831}),
         ("NVIDIA GH200 144G HBM3e", {"sm": 132, "bus": 6144, "clock": 2619, "mib": 97871}),
         ("NVIDIA A100-SXM4-80GB", {"sm": 108, "bus": 5120, "clock": 1215, "mib": 40960}),
@@ -126,12 +178,17 @@ def test_a_similar_part_gets_no_model(name: str | None, chip: dict[str, float]) 
 
 
 def test_the_explanation_names_closest_model_fact_and_file() -> None:
-    result = match(MODELS, gpu("NVIDIA H100 PCIe", {"sm": 114, "bus": 5120, "clock": 1593, "mib": 81559}))
-    assert result.closest_id == "a100-sxm-80"
+    result = match(MODELS, gpu("NVIDIA H20", {"sm": 78, "bus": 6144, "clock": 2619, "mib": 97871}))
+    assert result.closest_id == "gh200-96"
     assert result.reason == (
-        "no hardware model lists 'NVIDIA H100 PCIe'; closest is a100-sxm-80, but these differ: "
-        "SM count (114 SM here, 108 SM there). No peaks of a similar part are used: to score this GPU, "
-        "add hwmodels/h100-pcie.toml."
+        "no hardware model lists 'NVIDIA H20'; closest is gh200-96, but these differ: "
+        "SM count (78 SM here, 132 SM there). No peaks of a similar part are used: to score this GPU, "
+        "add hwmodels/h20.toml."
+    )
+    result = match(MODELS, gpu("NVIDIA GB200", CHIPS["gb200"], sm_count=148))
+    assert result.reason == (
+        "'NVIDIA GB200' is a name of gb200, but these differ: SM count (148 SM here, 152 SM there). "
+        "No peaks of a similar part are used: to score this GPU, add hwmodels/gb200-variant.toml."
     )
     result = match(MODELS, gpu("NVIDIA B200", CHIPS["b200"], sm_count=144))
     assert result.file_to_add == "hwmodels/b200-variant.toml"
@@ -157,10 +214,21 @@ def test_the_memory_clock_may_be_two_percent_off_and_lower_with_vboost(
     assert (match(MODELS, info).model is not None) == matches
 
 
-def test_an_older_drivers_bus_width_of_the_b200_is_accepted() -> None:
-    result = match(MODELS, gpu("NVIDIA B200", CHIPS["b200"], memory_bus_bits=8192))
+@pytest.mark.parametrize(
+    ("name", "model", "bits", "bound_bits"),
+    [("NVIDIA B200", "b200", 8192, 7680), ("NVIDIA GB200", "gb200", 8064, 7936)],
+)
+def test_a_second_bus_width_that_drivers_report_is_accepted(name: str, model: str, bits: int, bound_bits: int) -> None:
+    result = match(MODELS, gpu(name, CHIPS[model], memory_bus_bits=bits))
     assert result.model is not None
-    assert result.model.memory_bus_bits == 7680
+    assert result.model.memory_bus_bits == bound_bits
+
+
+@pytest.mark.parametrize(("model", "mib"), [("l4", 24576), ("l40s", 49140), ("rtx-6000-ada", 46068)])
+def test_ecc_in_the_same_memory_makes_it_smaller_or_not(model: str, mib: int) -> None:
+    [name] = [name for name, known in NAMES if known == model]
+    result = match(MODELS, gpu(name, CHIPS[model], memory_total_bytes=mib * MIB))
+    assert result.model is not None
 
 
 def test_memory_in_gb_and_in_gib_both_match() -> None:

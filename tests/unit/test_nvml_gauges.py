@@ -28,10 +28,15 @@ def test_a_clock_is_the_mean_of_both_ends_and_one_end_will_do(fake_nvml):
     assert [r["v"].get("sm_clock_mhz") for r in out] == [1100, 1200, 1300, 1300]
 
 
-@pytest.mark.parametrize("value", ["0", "5001"])
+@pytest.mark.parametrize("value", ["0", "20001"])
 def test_an_impossible_clock_is_unknown(fake_nvml, value):
     out, _, _ = readings(fake_nvml, extra=f"series * clock.1 0 {value}")
     assert out[0]["q"]["sm_clock_mhz"] == "OUT_OF_RANGE"
+
+
+def test_the_memory_clock_of_a_gddr_part_is_not_impossible(fake_nvml):
+    out, _, _ = readings(fake_nvml, extra="series * clock.2 0 10501")
+    assert out[0]["v"]["mem_clock_mhz"] == 10501
 
 
 def test_power_is_from_energy_and_energy_is_exact(fake_nvml):
