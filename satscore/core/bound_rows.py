@@ -1,14 +1,16 @@
 """The rows of bounds in a GPU's summary: every number that a score stands on, with its source."""
 
+from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import Attainable, HardwareModel
 from satscore.core.summarise import GpuResult
 from satscore.core.summary import Bound
 
 
 def bound_rows(gpu: GpuResult) -> list[Bound]:
-    """Return the peaks of a GPU's model and the attainable fractions in force; empty without a model."""
+    """Return the peaks of a GPU's model, the attainable fractions in force, and a cap that the site states."""
+    cap = [] if gpu.info.module_cap_w is None else [_stated_cap(gpu.info, gpu.info.module_cap_w)]
     if gpu.model is None:
-        return []
+        return cap
     model = gpu.model
     return [
         _peak(model, "dram", "dram_peak_bytes_s", None),
@@ -16,6 +18,7 @@ def bound_rows(gpu: GpuResult) -> list[Bound]:
         *(_peak(model, p, f"vector_flops_peak.{p}", model.rated_clock_mhz[p]) for p in model.vector_flops_peak),
         *(_peak(model, link, f"link_peak_bytes_s.{link}", None) for link in model.link_peak_bytes_s),
         *(_attainable(entry) for entry in gpu.bounds.ceilings),
+        *cap,
     ]
 
 
@@ -52,4 +55,20 @@ def _attainable(entry: Attainable) -> Bound:
         condition=f"{entry.cap_scope} cap {entry.cap_w:g} W, vBoost {vboost}",
         uncertainty_frac=entry.uncertainty_frac,
         source=entry.source.label,
+    )
+
+
+def _stated_cap(info: GpuInfo, cap_w: float) -> Bound:
+    reported = "no limit" if info.power_limit_module_w is None else f"{info.power_limit_module_w:g} W"
+    return Bound(
+        resource="power_module",
+        dtype=None,
+        role="cap",
+        kind="stated",
+        value=cap_w,
+        unit="W",
+        clock_mhz=None,
+        condition=f"whole module, stated by the site; the driver reports {reported}",
+        uncertainty_frac=None,
+        source=info.module_cap_source or "not recorded",
     )

@@ -45,6 +45,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     attainable_active_frac: dict[str, float]
     link_peak_bytes_s: dict[str, float]
     sm_clock_max_mhz: float
+    module_cap_w: float | None = None
+    """Cap on the module that the site states: the limit in force where the driver's is higher or unknown."""
     tensor_clock_cap_mhz: float | None = None
     ceilings: tuple[Attainable, ...] = ()
     """The entries of the hardware model behind ``attainable_frac``."""
@@ -62,7 +64,7 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         gpu: Its limits and vBoost level.
         dtype: The tensor data type that the user states; chooses the tensor ceiling.
     """
-    caps = {"gpu": gpu.power_limit_gpu_w, "module": gpu.power_limit_module_w}
+    caps = {"gpu": gpu.power_limit_gpu_w, "module": gpu.module_limit_w}
     usable = (*model.attainable, *model.attainable_if_stated)
     usable = tuple(e for e in usable if e.resource != "tensor" or e.dtype in _ceiling_dtypes(dtype))
     chosen = {r: _ceiling(usable, r, caps, gpu.vboost_level) for r in CEILING_RESOURCES}
@@ -79,6 +81,7 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         },
         link_peak_bytes_s=dict(model.link_peak_bytes_s),
         sm_clock_max_mhz=gpu.sm_clock_max_mhz or model.sm_clock_max_mhz,
+        module_cap_w=gpu.module_cap_w,
         tensor_clock_cap_mhz=model.tensor_clock_cap_mhz,
         ceilings=tuple(entries.values()),
         ceilings_missing=tuple(r for r in CEILING_RESOURCES if r not in entries),
@@ -110,16 +113,17 @@ def unmodelled(gpu: GpuInfo) -> Bounds:
         attainable_active_frac=dict.fromkeys(RESOURCES, 1.0),
         link_peak_bytes_s={},
         sm_clock_max_mhz=gpu.sm_clock_max_mhz or math.nan,
+        module_cap_w=gpu.module_cap_w,
     )
 
 
 def _ceiling(
     entries: tuple[Attainable, ...], resource: str, caps: Mapping[str, float | None], vboost: int | None
 ) -> Attainable | None:
-    """Return the entry whose cap is nearest to a cap in force; None if no entry may be used.
+    """Return the entry of our state, else the one whose cap is nearest to a cap in force; None if none may be used.
 
-    The ceiling of another vBoost level is never used (docs/method.md, "Power and clocks"); an unknown level is
-    not another one.
+    The ceiling of another vBoost level is never used (docs/method.md, "Bounds"); an unknown level is not another
+    one, but a recorded one is better.
     """
     usable = [
         e
@@ -128,7 +132,13 @@ def _ceiling(
         and caps.get(e.cap_scope) is not None
         and (vboost is None or e.vboost_level is None or e.vboost_level == vboost)
     ]
-    return min(usable, key=lambda e: _cap_distance(e, caps), default=None)
+
+    def rank(entry: Attainable) -> tuple[bool, float, bool]:
+        distance = _cap_distance(entry, caps)
+        same_cap = distance <= CAP_TOLERANCE_FRAC
+        return not _same_state(entry, caps, vboost), 0.0 if same_cap else distance, entry.vboost_level != vboost
+
+    return min(usable, key=rank, default=None)
 
 
 def _cap_distance(entry: Attainable, caps: Mapping[str, float | None]) -> float:

@@ -26,9 +26,19 @@ class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
     power_limit_module_w: float | None = None
     module_cap_w: float | None = None
     """Cap on the module in W that the site states (below what the driver reports); None: not stated."""
+    module_cap_source: str | None = None
+    """Where the site states it."""
     vboost_level: int | None = None
     mig_enabled: bool | None = None
+    mig_devices: tuple[str, ...] = ()
+    """UUIDs of the slices into which MIG has cut the GPU."""
     driver_version: str | None = None
     cuda_driver_version: str | None = None
     model_hint: str | None = None
     """A hardware model's id where the source knows it for certain (the simulator)."""
+
+    @property
+    def module_limit_w(self) -> float | None:
+        """The limit in force on the module in W: the lower of the driver's and the site's; None: unknown."""
+        known = [limit for limit in (self.power_limit_module_w, self.module_cap_w) if limit is not None]
+        return min(known, default=None)

@@ -1,14 +1,96 @@
-"""Reading the shipped hardware models: package data of a wheel, else the folder beside the package."""
+"""Reading hardware model files: those shipped, the site's and the user's."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import satscore
-from satscore.core.hwmodel import HardwareModel, find_problems, find_set_problems, parse_model
+from satscore.core.catalogue import Catalogue, Entry, Layer, ModelFile, catalogue
+from satscore.core.hwmodel import HardwareModel
 from satscore.errors import ModelError
 
 FOLDER = "hwmodels"
+SITE_VARIABLE = "SATSCORE_HWMODELS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder of model files, or why it cannot be used."""
+
+    name: str
+    """``shipped``, ``site`` or ``user``."""
+    path: Path
+    files: tuple[Path, ...] = ()
+    problem: ModelError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """The models that this machine and user have, and what is wrong with their folders."""
+
+    catalogue: Catalogue
+    folder_problems: tuple[ModelError, ...] = ()
+
+    @property
+    def models(self) -> tuple[HardwareModel, ...]:
+        """The models in force, by id."""
+        return self.catalogue.models
+
+    def notes(self) -> list[str]:
+        """Return what a run should say: folders that are missing and files that are left out."""
+        folders = [f"hardware models: {problem.message}" for problem in self.folder_problems]
+        return folders + self.catalogue.notes()
+
+
+def load_library(environ: Mapping[str, str]) -> Library:
+    """Read the shipped models, then the site's, then the user's; later ones win by id. Never raises for a file.
+
+    Args:
+        environ: The environment: SATSCORE_HWMODELS, XDG_CONFIG_HOME, HOME.
+    """
+    folders = find_folders(environ)
+    layers = [_layer(folder.name, folder.files) for folder in folders]
+    return Library(catalogue=catalogue(layers), folder_problems=_folder_problems(folders))
+
+
+def check_library(environ: Mapping[str, str], given: Iterable[Path] = ()) -> tuple[Library, tuple[Entry, ...]]:
+    """Read all folders and, over them, the files given.
+
+    Returns:
+        The library, and the entries to judge: those of the given files, or all if none is given.
+    """
+    chosen = tuple(dict.fromkeys(given))
+    absolute = {path.absolute() for path in chosen}
+    folders = find_folders(environ)
+    layers = [_layer(f.name, [path for path in f.files if path.absolute() not in absolute]) for f in folders]
+    found = catalogue([*layers, _layer("given", chosen)])
+    judged = tuple(entry for entry in found.entries if not chosen or entry.layer == "given")
+    return Library(catalogue=found, folder_problems=() if chosen else _folder_problems(folders)), judged
+
+
+def load_models(folder: Path | None = None) -> tuple[HardwareModel, ...]:
+    """Load every model of one folder, ordered by id; default is the folder of the shipped models.
+
+    Raises:
+        ModelError: A file is wrong, or two models cannot be told apart.
+    """
+    folder = find_folder() if folder is None else folder
+    found = catalogue([_layer(folder.name, model_files(folder))])
+    for entry in found.entries:
+        for problem in entry.problems:
+            raise problem
+    return found.models
+
+
+def find_folders(environ: Mapping[str, str]) -> list[Folder]:
+    """Return the folders of models, lightest first. One that is named twice counts where it weighs most."""
+    folders = [_shipped()]
+    folders += [_listed("site", Path(part)) for part in environ.get(SITE_VARIABLE, "").split(":") if part]
+    user = _user_folder(environ)
+    folders += [_listed("user", user)] if user is not None else []
+    last = {folder.path: folder for folder in folders}
+    return [folder for folder in folders if last[folder.path] is folder]
 
 
 def find_folder(package: Path | None = None) -> Path:
@@ -56,52 +138,47 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ModelError(f"{path}: is not TOML: {error}") from error
 
 
-def load_file(path: Path) -> HardwareModel:
-    """Load one model file; ModelError names file and key of the first problem."""
-    return parse_model(read_toml(path), str(path))
+def _layer(name: str, paths: Iterable[Path]) -> Layer:
+    return Layer(name=name, files=tuple(_file(path) for path in paths))
 
 
-def load_models(folder: Path | None = None) -> tuple[HardwareModel, ...]:
-    """Load every model, ordered by file name.
-
-    Args:
-        folder: Where to look; default is the folder of the shipped models.
-
-    Raises:
-        ModelError: A file is wrong, or two models cannot be told apart: then no model is safe to use.
-    """
-    folder = find_folder() if folder is None else folder
-    models = tuple(load_file(path) for path in model_files(folder))
-    for problem in _set_problems(models):
-        raise problem
-    return models
+def _file(path: Path) -> ModelFile:
+    try:
+        return ModelFile(file=str(path), raw=read_toml(path))
+    except ModelError as error:
+        return ModelFile(file=str(path), unreadable=error)
 
 
-def check_files(paths: Iterable[Path]) -> dict[Path, list[ModelError]]:
-    """Return every problem of every file; problems of the set stand at the file that brought them."""
-    found: dict[Path, list[ModelError]] = {}
-    models: list[HardwareModel] = []
-    for path in paths:
-        try:
-            raw = read_toml(path)
-        except ModelError as error:
-            found[path] = [error]
-            continue
-        found[path] = find_problems(raw, str(path))
-        if not found[path]:
-            models.append(parse_model(raw, str(path)))
-    for problem in _set_problems(models):
-        place = next(path for path in found if problem.message.startswith(f"{path}: "))
-        found[place].append(problem)
-    return found
+def _shipped() -> Folder:
+    try:
+        path = find_folder()
+    except ModelError as error:
+        return Folder(name="shipped", path=Path(satscore.__file__).parent / FOLDER, problem=error)
+    return Folder(name="shipped", path=path, files=tuple(model_files(path)))
 
 
-def _set_problems(models: Iterable[HardwareModel]) -> list[ModelError]:
-    """Problems of models together: names that do not decide, and ids that are not the file's name."""
-    models = tuple(models)
-    named = [
-        ModelError(f"{m.file}: id: '{m.id}' must be the name of the file: {m.id}.toml")
-        for m in models
-        if Path(m.file).stem != m.id
-    ]
-    return named + find_set_problems(models)
+def _listed(name: str, path: Path) -> Folder:
+    where = f"{SITE_VARIABLE}: {path}" if name == "site" else str(path)
+    try:
+        files = sorted(entry for entry in path.iterdir() if entry.suffix == ".toml")
+    except OSError as error:
+        if name == "user" and isinstance(error, FileNotFoundError):
+            return Folder(name=name, path=path)
+        problem = ModelError(
+            f"{where}: cannot be read: {error.strerror}",
+            hint=f"{SITE_VARIABLE} is a list of folders with ':' between them",
+        )
+        return Folder(name=name, path=path, problem=problem)
+    return Folder(name=name, path=path, files=tuple(files))
+
+
+def _user_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's folder by the XDG rules: a relative XDG_CONFIG_HOME is ignored."""
+    config, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
+    if config.startswith("/"):
+        return Path(config) / "satscore" / FOLDER
+    return Path(home) / ".config" / "satscore" / FOLDER if home.startswith("/") else None
+
+
+def _folder_problems(folders: Iterable[Folder]) -> tuple[ModelError, ...]:
+    return tuple(folder.problem for folder in folders if folder.problem is not None)

@@ -1,0 +1,61 @@
+"""A cap on the whole module that the site states, because the driver reports a higher one."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from satscore.core.gpu import GpuInfo
+from satscore.core.hwmodel import HardwareModel, match
+from satscore.counters.source import Source
+from satscore.run.models import load_library
+
+VARIABLE = "SATSCORE_MODULE_CAP_W"
+LEAST_W, MOST_W = 100.0, 10_000.0
+"""Beyond these it is a slip of the unit, not a module."""
+
+
+def known_hardware(
+    source: Source, environ: Mapping[str, str]
+) -> tuple[list[GpuInfo], tuple[HardwareModel, ...], list[str]]:
+    """Return a source's GPUs with what the site states of them, all hardware models, and notes on both."""
+    library = load_library(environ)
+    if source.name == "replay":  # a recording has the cap of its own site
+        return list(source.gpus), library.models, library.notes()
+    gpus, notes = with_module_caps(source.gpus, library.models, environ)
+    return gpus, library.models, [*library.notes(), *notes]
+
+
+def with_module_caps(
+    gpus: Sequence[GpuInfo], models: Sequence[HardwareModel], environ: Mapping[str, str]
+) -> tuple[list[GpuInfo], list[str]]:
+    """Give each GPU that shares a module's power the cap that the site states; return notes too.
+
+    The environment wins over the hardware model. A GPU without a module gets none.
+    """
+    stated_w, notes = _from_environment(environ.get(VARIABLE, ""))
+    return [_with_cap(gpu, match(models, gpu).model, stated_w) for gpu in gpus], notes
+
+
+def _with_cap(gpu: GpuInfo, model: HardwareModel | None, stated_w: float | None) -> GpuInfo:
+    has_module = gpu.power_limit_module_w is not None or (model is not None and "module_max" in model.power_w)
+    if not has_module:
+        return gpu
+    if stated_w is not None:
+        return msgspec.structs.replace(gpu, module_cap_w=stated_w, module_cap_source=VARIABLE)
+    number = model.numbers.get("power_w.module_cap") if model is not None else None
+    if number is None:
+        return gpu
+    return msgspec.structs.replace(gpu, module_cap_w=number.value, module_cap_source=number.source.label)
+
+
+def _from_environment(text: str) -> tuple[float | None, list[str]]:
+    if not text.strip():
+        return None, []
+    try:
+        watts = float(text)
+    except ValueError:
+        watts = math.nan
+    if LEAST_W <= watts <= MOST_W:
+        return watts, []
+    return None, [f"{VARIABLE}={text!r} is ignored: it must be a number of W from {LEAST_W:g} to {MOST_W:g}, as in 660"]
