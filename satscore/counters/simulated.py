@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from satscore.core.fields import Reading
 from satscore.core.gpu import GpuInfo
+from satscore.core.units import NS_PER_S
 from satscore.counters.clock import Clock, MonotonicClock, ScaledClock
+from satscore.counters.sim.faults import FaultyReads
 from satscore.counters.sim.power import CLOCK_MAX_MHZ
 from satscore.counters.sim.ranks import SimRank, build_ranks, slow_rank
 from satscore.counters.sim.readings import ReadingMaker, Truth, is_locked, truth
@@ -33,6 +35,42 @@ class Placement:
     origin_ns: int | None = None
 
 
+class _Device:
+    """One simulated GPU as a driver shows it: exact totals, read at times, with the scenario's faults.
+
+    Args:
+        index: Of the GPU in the source.
+        rank: Whose GPU, of the whole job.
+        physics: What it does.
+        spec: What to simulate.
+        locked: Whether its clocks are held below the board's maximum.
+    """
+
+    def __init__(self, index: int, rank: int, physics: SimRank, spec: SimSpec, *, locked: bool) -> None:
+        self.info = _gpu_info(index, rank, spec.scenario)
+        self.totals = physics.totals(0.0)
+        self._physics = physics
+        self._maker = ReadingMaker(index, spec.scenario, locked=locked)
+        self._faults = FaultyReads(spec.scenario.faults, spec.seed, rank) if any(spec.scenario.faults) else None
+        self._last_ns: int | None = None
+
+    def read(self, origin_ns: int, now_ns: int) -> Reading | None:
+        """Return the reading from the last read to now; None for the first, or if no time has passed."""
+        if self._faults is not None:
+            delay_s = self._faults.delay_s((now_ns - origin_ns) / NS_PER_S)
+            now_ns = max(origin_ns, now_ns - round(delay_s * NS_PER_S))
+        start_ns, before = self._last_ns, self.totals
+        if start_ns is not None and now_ns <= start_ns:
+            return None
+        self._last_ns, self.totals = now_ns, self._physics.totals((now_ns - origin_ns) / NS_PER_S)
+        if start_ns is None:
+            return None
+        reading = self._maker.reading(start_ns, now_ns, before, self.totals)
+        if self._faults is None:
+            return reading
+        return self._faults.spoil(reading, before.time_s, self.totals.time_s)
+
+
 class SimulatedSource:
     """Simulated GPUs behind the contract of a counter source.
 
@@ -49,42 +87,35 @@ class SimulatedSource:
         self.has_pipe_counters = True
         self.clock = clock
         self.grid_offset_ns: int | None = None
-        self._spec = spec
-        self._world = scenario.world if placement is None else placement.world
+        self._scenario = scenario
+        world = scenario.world if placement is None else placement.world
         ranks = _ranks_here(spec, placement)
-        self._ranks: list[SimRank] = build_ranks(scenario, seed=spec.seed, world=self._world, ranks=ranks)
-        self.gpus = tuple(_gpu_info(i, rank, scenario) for i, rank in enumerate(ranks))
-        self._makers = [
-            ReadingMaker(i, scenario, locked=is_locked(scenario.limits(slow=self._is_slow(rank)).ceiling_mhz))
-            for i, rank in enumerate(ranks)
+        slow = None if scenario.slow_ceiling_mhz is None else slow_rank(spec.seed, world)
+        self._devices = [
+            _Device(i, rank, physics, spec, locked=is_locked(scenario.limits(slow=rank == slow).ceiling_mhz))
+            for i, (rank, physics) in enumerate(
+                zip(ranks, build_ranks(scenario, seed=spec.seed, world=world, ranks=ranks), strict=True)
+            )
         ]
+        self.gpus = tuple(device.info for device in self._devices)
         origin_ns = None if placement is None else placement.origin_ns
         self._origin_ns = clock.now_ns() if origin_ns is None else origin_ns
-        self._last_ns: int | None = None
-        self._last = [rank.totals(0.0) for rank in self._ranks]
 
     def read(self) -> list[Reading]:
         """Return one reading per GPU since the last call; empty for the first (the base line)."""
-        start_ns, end_ns = self._last_ns, max(self.clock.now_ns(), self._origin_ns)
-        if start_ns is not None and end_ns <= start_ns:
-            return []
-        self._last_ns = end_ns
-        at_s = (end_ns - self._origin_ns) / 1e9
-        before, self._last = self._last, [rank.totals(at_s) for rank in self._ranks]
-        if start_ns is None:
-            return []
-        return [
-            maker.reading(start_ns, end_ns, a, b) for maker, a, b in zip(self._makers, before, self._last, strict=True)
-        ]
+        now_ns = max(self.clock.now_ns(), self._origin_ns)
+        readings = [device.read(self._origin_ns, now_ns) for device in self._devices]
+        return [reading for reading in readings if reading is not None]
 
     def processes(self) -> None:
         """Return None: nobody computes on a GPU that does not exist."""
 
     def notes(self) -> list[str]:
         """Return what is simulated, so that nobody takes it for a measurement."""
-        scenario = self._spec.scenario
+        scenario = self._scenario
         what = f"{len(self.gpus)} x {scenario.board.name}, scenario {scenario.name!r}: {scenario.summary}"
-        return [f"SIMULATED: no GPU is read. {what}. The power and clock model is illustrative."]
+        faults = f" Read faults: {scenario.faults.as_text()}." if any(scenario.faults) else ""
+        return [f"SIMULATED: no GPU is read. {what}. The power and clock model is illustrative.{faults}"]
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -95,11 +126,7 @@ class SimulatedSource:
         Args:
             gpu: Index of the GPU in this source.
         """
-        return truth(self._spec.scenario.board, self._last[gpu])
-
-    def _is_slow(self, rank: int) -> bool:
-        has_slow = self._spec.scenario.slow_ceiling_mhz is not None
-        return has_slow and rank == slow_rank(self._spec.seed, self._world)
+        return truth(self._scenario, self._devices[gpu].totals)
 
 
 def _ranks_here(spec: SimSpec, placement: Placement | None) -> list[int]:
@@ -125,7 +152,7 @@ def _gpu_info(index: int, rank: int, scenario: Scenario) -> GpuInfo:
         compute_capability=(9, 0),
         power_limit_gpu_w=scenario.power_limit_gpu_w,
         power_limit_module_w=board.power_limit_module_w,
-        vboost_level=0,
+        vboost_level=scenario.vboost_level,
         mig_enabled=False,
         model_hint=board.model_hint,
     )
@@ -135,7 +162,7 @@ def open_simulated(spec: str, clock: Clock | None = None, *, placement: Placemen
     """Open the simulator; time 0 of the simulation is now, unless the placement says otherwise.
 
     Args:
-        spec: ``sim``, ``sim:SCENARIO`` or ``sim:SCENARIO,seed=N,speed=X,gpus=N``.
+        spec: ``sim``, ``sim:SCENARIO`` or ``sim:SCENARIO,seed=N,speed=X,gpus=N`` (sim/spec.py has all options).
         clock: Axis of the readings' times; None: CLOCK_MONOTONIC, ``speed`` times as fast.
         placement: This process's rank, if the job's ranks are simulated in several processes.
 

@@ -5,8 +5,9 @@ import tracemalloc
 
 import pytest
 
-from satscore.counters.sim.gpu import Limits, SimGpu, Totals
+from satscore.counters.sim.gpu import SimGpu, Totals
 from satscore.counters.sim.kernels import COPY, ELEM, GEMM, IDLE, KERNELS, SPIN, span, work
+from satscore.counters.sim.limits import Limits
 from satscore.counters.sim.power import clock_target_mhz, dynamic_share, power_w, voltage_v
 from satscore.counters.sim.ranks import SimRank, build_ranks, slow_rank
 from satscore.counters.sim.scenarios import SCENARIOS

@@ -40,6 +40,7 @@ FINDINGS = [
     ("fp32", 20, {"TENSOR_UNUSED": 83.6}),
     ("llm", 30, {"MEMORY_MIX": 27, "COMM_EXPOSED": 8}),
     ("llm-stall", 30, {"HOST_STALL": 25, "MEMORY_MIX": 17, "COMM_EXPOSED": 6}),
+    ("llm-comm", 30, {"COMM_EXPOSED": 28, "MEMORY_MIX": 19}),
     ("llm-500w", 30, {"MEMORY_MIX": 26, "POWER_CAPPED": 8, "COMM_EXPOSED": 8}),
 ]
 # the same for the default reads every 0.2 s, where communication of 0.25 s per step is seen in part
@@ -51,6 +52,7 @@ FINDINGS_BY_DEFAULT = [
     ("spin", 20, {"COMM_WAIT": 99}),
     ("llm", 30, {"MEMORY_MIX": 27, "COMM_EXPOSED": 6}),
     ("llm-stall", 30, {"HOST_STALL": 22, "MEMORY_MIX": 17}),
+    ("llm-comm", 30, {"COMM_EXPOSED": 24, "MEMORY_MIX": 19}),
     ("llm-500w", 30, {"MEMORY_MIX": 26, "POWER_CAPPED": 8}),
     ("gh200x4", 30, {"MEMORY_MIX": 27, "COMM_WAIT": 10, "COMM_EXPOSED": 6, "POWER_CAPPED": 4}),
 ]

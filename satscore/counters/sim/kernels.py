@@ -1,9 +1,19 @@
 """What the simulated GPU can run: kernels with fixed activities, and segments of them."""
 
+import enum
 from typing import NamedTuple
 
 RATED_CLOCK_MHZ = 1830.0
-"""Work of a clock-sensitive kernel is stated in seconds at this SM clock."""
+"""Work of a kernel whose pace is the SM clock is stated in seconds at this clock."""
+
+
+class Pace(enum.Enum):
+    """What sets the speed of a kernel."""
+
+    TIME = "time"
+    """Link or host: a second of work takes a second."""
+    SM_CLOCK = "SM clock"
+    MEMORY_CLOCK = "memory clock"
 
 
 class Kernel(NamedTuple):
@@ -19,19 +29,18 @@ class Kernel(NamedTuple):
     fp32: float = 0.0
     dram: float = 0.0
     nvlink: float = 0.0
-    clock_sensitive: bool = False
-    """Whether its speed follows the SM clock; otherwise DRAM, link or host set the pace."""
+    pace: Pace = Pace.TIME
 
 
 IDLE = Kernel(0, "idle", engine=0.0)
-GEMM = Kernel(1, "gemm", sm=0.97, tensor=0.835, dram=0.25, occupancy=0.18, clock_sensitive=True)
-ATTN = Kernel(2, "attn", sm=0.96, tensor=0.62, dram=0.10, occupancy=0.20, clock_sensitive=True)
-COPY = Kernel(3, "copy", sm=0.98, dram=0.875, occupancy=0.60)
-ELEM = Kernel(4, "elem", sm=0.98, dram=0.84, occupancy=0.60)
+GEMM = Kernel(1, "gemm", sm=0.97, tensor=0.835, dram=0.25, occupancy=0.18, pace=Pace.SM_CLOCK)
+ATTN = Kernel(2, "attn", sm=0.96, tensor=0.62, dram=0.10, occupancy=0.20, pace=Pace.SM_CLOCK)
+COPY = Kernel(3, "copy", sm=0.98, dram=0.875, occupancy=0.60, pace=Pace.MEMORY_CLOCK)
+ELEM = Kernel(4, "elem", sm=0.98, dram=0.84, occupancy=0.60, pace=Pace.MEMORY_CLOCK)
 COMM = Kernel(5, "comm", sm=0.121, dram=0.10, occupancy=0.04, nvlink=0.70)
 SPIN = Kernel(6, "spin", sm=0.121, dram=0.01, occupancy=0.04)
 SMALL = Kernel(7, "small", engine=0.55, sm=0.055, tensor=0.003, dram=0.018, occupancy=0.01)
-FP32 = Kernel(8, "fp32", sm=0.99, fp32=0.90, dram=0.15, occupancy=0.60, clock_sensitive=True)
+FP32 = Kernel(8, "fp32", sm=0.99, fp32=0.90, dram=0.15, occupancy=0.60, pace=Pace.SM_CLOCK)
 
 KERNELS: tuple[Kernel, ...] = (IDLE, GEMM, ATTN, COPY, ELEM, COMM, SPIN, SMALL, FP32)
 
@@ -39,19 +48,20 @@ KERNELS: tuple[Kernel, ...] = (IDLE, GEMM, ATTN, COPY, ELEM, COMM, SPIN, SMALL, 
 class Segment(NamedTuple):
     """One kernel for one amount of work.
 
-    ``amount_s`` is in seconds at the rated clock where ``by_clock``, else in plain seconds.
+    ``amount_s`` is in seconds at the rated SM clock or at the board's memory clock where that is the
+    pace, else in plain seconds.
     """
 
     kernel: Kernel
     amount_s: float
-    by_clock: bool = False
+    pace: Pace = Pace.TIME
 
 
 def work(kernel: Kernel, amount_s: float) -> Segment:
-    """Return a segment whose duration depends on the clock if the kernel's speed does."""
-    return Segment(kernel, amount_s, kernel.clock_sensitive)
+    """Return a segment whose duration depends on a clock if the kernel's speed does."""
+    return Segment(kernel, amount_s, kernel.pace)
 
 
 def span(kernel: Kernel, duration_s: float) -> Segment:
     """Return a segment of a fixed duration in s, however much work the clock lets it do."""
-    return Segment(kernel, duration_s, by_clock=False)
+    return Segment(kernel, duration_s)

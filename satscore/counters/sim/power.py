@@ -19,9 +19,12 @@ SM_W = 450.0
 TENSOR_W = 434.0
 DRAM_W = 80.0
 
-AMBIENT_C = 27.0
-THERMAL_C_PER_W = 0.07
-THERMAL_LAG_S = 60.0
+VBOOST_CONSTANT_W = 60.0
+"""Share of CONSTANT_W that belongs to the memory side."""
+VBOOST_POWER = 0.9
+"""vBoost: factor on the power of the memory side. A placeholder: what the slider moves is not published."""
+VBOOST_MEMORY_CLOCK = 0.97
+"""vBoost: factor on the memory clock (a placeholder as well)."""
 
 _KNEE_MHZ = 1200.0
 _KNEE_V = 0.70
@@ -40,9 +43,11 @@ def dynamic_share(clock_mhz: float) -> float:
     return clock_mhz / CLOCK_MAX_MHZ * (voltage_v(clock_mhz) / _TOP_V) ** 2
 
 
-def static_w(kernel: Kernel) -> float:
+def static_w(kernel: Kernel, *, vboost: bool = False) -> float:
     """Return the part of the GPU's power in W that does not depend on the SM clock."""
-    return CONSTANT_W + DRAM_W * kernel.dram
+    memory_w = VBOOST_CONSTANT_W + DRAM_W * kernel.dram
+    saved_w = (1.0 - VBOOST_POWER) * memory_w if vboost else 0.0
+    return CONSTANT_W + DRAM_W * kernel.dram - saved_w
 
 
 def switching_w(kernel: Kernel, entropy: float) -> float:
@@ -55,15 +60,17 @@ def switching_w(kernel: Kernel, entropy: float) -> float:
     return entropy * (SM_W * kernel.sm + TENSOR_W * kernel.tensor)
 
 
-def power_w(kernel: Kernel, clock_mhz: float, entropy: float = 1.0) -> float:
+def power_w(kernel: Kernel, clock_mhz: float, entropy: float = 1.0, *, vboost: bool = False) -> float:
     """Return the GPU's power in W while a kernel runs at an SM clock in MHz."""
-    return static_w(kernel) + switching_w(kernel, entropy) * dynamic_share(clock_mhz)
+    return static_w(kernel, vboost=vboost) + switching_w(kernel, entropy) * dynamic_share(clock_mhz)
 
 
-def clock_target_mhz(kernel: Kernel, cap_w: float, ceiling_mhz: float, entropy: float) -> float:
+def clock_target_mhz(
+    kernel: Kernel, cap_w: float, ceiling_mhz: float, entropy: float, *, vboost: bool = False
+) -> float:
     """Return the highest clock in MHz on the 15 MHz grid that respects ceiling and power cap."""
     steps = math.ceil(max(0.0, CLOCK_MAX_MHZ - ceiling_mhz) / CLOCK_STEP_MHZ)
     target = CLOCK_MAX_MHZ - steps * CLOCK_STEP_MHZ
-    while target > CLOCK_MIN_MHZ and power_w(kernel, target, entropy) > cap_w:
+    while target > CLOCK_MIN_MHZ and power_w(kernel, target, entropy, vboost=vboost) > cap_w:
         target -= CLOCK_STEP_MHZ
     return target

@@ -1,8 +1,8 @@
 """Ranks of a simulated job: which segments each runs, and when the step's barrier opens.
 
-A barrier opens when the declared slowest rank arrives. That rank never waits, so its arrivals
-follow from a simulation of it alone: every process can do it, and all find the same times without
-a word between them.
+A barrier opens when the last rank arrives. There are two kinds of rank, the declared slow one and the
+others, all alike: one GPU of each kind tells when that is. So every process can find out, and all find
+the same times without a word between them.
 """
 
 import itertools
@@ -10,21 +10,25 @@ from collections.abc import Iterator, Sequence
 
 from satscore.counters.sim.gpu import SimGpu, Totals
 from satscore.counters.sim.kernels import SPIN, Segment, span
+from satscore.counters.sim.limits import Targets
 from satscore.counters.sim.scenarios import Scenario
 
 
 class SimRank:
-    """One rank's GPU and its endless list of segments."""
+    """A GPU and its endless list of segments: those of one rank, or of several that are all alike."""
 
     def __init__(self, gpu: SimGpu, program: Iterator[Segment]) -> None:
         self._gpu = gpu
         self._program = program
+        self._last = gpu.totals(0.0)
 
     def totals(self, at_s: float) -> Totals:
         """Return the cumulative counters at a time in s, not before the last call's."""
-        while self._gpu.advance(at_s):
-            self._gpu.begin(next(self._program))
-        return self._gpu.totals(at_s)
+        if at_s != self._last.time_s:
+            while self._gpu.advance(at_s):
+                self._gpu.begin(next(self._program))
+            self._last = self._gpu.totals(at_s)
+        return self._last
 
 
 def slow_rank(seed: int, world: int) -> int:
@@ -35,19 +39,25 @@ def slow_rank(seed: int, world: int) -> int:
 def build_ranks(scenario: Scenario, *, seed: int, world: int, ranks: Sequence[int]) -> list[SimRank]:
     """Return the given ranks of a job of ``world`` ranks; the others need not be simulated.
 
+    Ranks that are alike share one simulation, unless each is read at times of its own.
+
     Args:
         scenario: What each rank runs.
         seed: Chooses the slow rank where the scenario has one.
         world: Ranks of the job.
         ranks: Those that live in this process.
     """
-    if scenario.slow_ceiling_mhz is None:
-        return [_independent(scenario) for _ in ranks]
-    # tee keeps an arrival only until the last rank of this process has used it.
-    arrivals = itertools.tee(_arrivals_s(scenario), len(ranks))
-    slow = slow_rank(seed, world)
-    pairs = zip(ranks, arrivals, strict=True)
-    return [_synchronous(scenario, opens_s, slow=rank == slow) for rank, opens_s in pairs]
+    slow = None if scenario.slow_ceiling_mhz is None else slow_rank(seed, world)
+    kinds = [rank if scenario.faults.jitter else rank == slow for rank in ranks]
+    is_slow = {kind: rank == slow for kind, rank in zip(kinds, ranks, strict=True)}
+    if slow is None:
+        made = {kind: _independent(scenario) for kind in is_slow}
+    else:
+        # tee keeps an opening only until the last simulation of this process has used it.
+        openings = itertools.tee(_openings_s(scenario, world), len(is_slow))
+        pairs = zip(is_slow.items(), openings, strict=True)
+        made = {kind: _synchronous(scenario, opens_s, slow=held) for (kind, held), opens_s in pairs}
+    return [made[kind] for kind in kinds]
 
 
 def _independent(scenario: Scenario) -> SimRank:
@@ -62,17 +72,28 @@ def _synchronous(scenario: Scenario, opens_s: Iterator[float], *, slow: bool) ->
 def _steps(scenario: Scenario, gpu: SimGpu, opens_s: Iterator[float]) -> Iterator[Segment]:
     for open_s in opens_s:
         yield from scenario.own
-        if open_s > gpu.now_s:
-            yield span(SPIN, open_s - gpu.now_s)
-        yield from scenario.common
+        yield from _after(scenario, gpu, open_s)
 
 
-def _arrivals_s(scenario: Scenario) -> Iterator[float]:
-    """Yield, step by step, the time in s at which the slowest rank reaches the barrier."""
-    gpu = SimGpu(scenario.limits(slow=True))
+def _after(scenario: Scenario, gpu: SimGpu, open_s: float) -> Iterator[Segment]:
+    """Yield what a rank does from its arrival at the barrier to the end of the step."""
+    if open_s > gpu.now_s:
+        yield span(SPIN, open_s - gpu.now_s)
+    yield from scenario.common
+
+
+def _openings_s(scenario: Scenario, world: int) -> Iterator[float]:
+    """Yield, step by step, the time in s at which the last rank reaches the barrier."""
+    slow, other = (scenario.limits(slow=is_slow) for is_slow in (True, False))
+    # Only heat can hold back a rank whose clock is not held: without it the slow rank is the last.
+    both = world > 1 and Targets(other).may_heat
+    gpus = [SimGpu(limits) for limits in ((slow, other) if both else (slow,))]
     while True:
-        for segment in scenario.own:
-            gpu.run(segment)
-        yield gpu.now_s
-        for segment in scenario.common:
-            gpu.run(segment)
+        for gpu in gpus:
+            for segment in scenario.own:
+                gpu.run(segment)
+        open_s = max(gpu.now_s for gpu in gpus)
+        yield open_s
+        for gpu in gpus:
+            for segment in _after(scenario, gpu, open_s):
+                gpu.run(segment)

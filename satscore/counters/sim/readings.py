@@ -9,7 +9,7 @@ from satscore.core.fields import INDEX, N_FIELDS, Quality, Reading
 from satscore.counters.sim.gpu import Totals
 from satscore.counters.sim.kernels import KERNELS, RATED_CLOCK_MHZ
 from satscore.counters.sim.power import CLOCK_MAX_MHZ
-from satscore.counters.sim.scenarios import Board, Scenario
+from satscore.counters.sim.scenarios import Scenario
 
 _ENGINE = tuple(k.engine for k in KERNELS)
 _RESIDENT = tuple(float(k.engine > 0.0) for k in KERNELS)
@@ -29,7 +29,6 @@ _ZERO = (
     "integer_active_frac",
     "pcie_tx_bytes_s",
     "pcie_rx_bytes_s",
-    "throttle_thermal_frac",
     "throttle_hw_frac",
     "throttle_board_frac",
     "throttle_sync_boost_frac",
@@ -54,9 +53,10 @@ class Truth(NamedTuple):
     energy_gpu_j: float
 
 
-def truth(board: Board, totals: Totals) -> Truth:
+def truth(scenario: Scenario, totals: Totals) -> Truth:
     """Return the truth from time 0 to the time of the totals, > 0."""
-    dram_ratio = board.dram_clock_bytes_s / board.dram_peak_bytes_s
+    board = scenario.board
+    dram_ratio = board.dram_bytes_s(scenario.mem_clock_mhz) / board.dram_peak_bytes_s
     tensor_s = [k.tensor * c / RATED_CLOCK_MHZ for k, c in zip(KERNELS, totals.cycles, strict=True)]
     dram_s = [k.dram * t * dram_ratio for k, t in zip(KERNELS, totals.seconds, strict=True)]
     return Truth(
@@ -80,6 +80,7 @@ class ReadingMaker:
     def __init__(self, gpu: int, scenario: Scenario, *, locked: bool) -> None:
         self._gpu = gpu
         self._board = scenario.board
+        self._module = scenario.module
         self._locked = locked
         self._values = [math.nan] * N_FIELDS
         self._quality = bytearray(N_FIELDS)
@@ -88,7 +89,7 @@ class ReadingMaker:
     def _set_constants(self, scenario: Scenario) -> None:
         board = self._board
         constants = dict.fromkeys(_ZERO, 0.0)
-        constants["mem_clock_mhz"] = board.mem_clock_mhz
+        constants["mem_clock_mhz"] = scenario.mem_clock_mhz
         constants["power_limit_gpu_w"] = scenario.power_limit_gpu_w
         constants["memory_used_bytes"] = float(round(scenario.memory_used_frac * board.memory_total_bytes))
         if board.power_limit_module_w is not None:
@@ -119,6 +120,7 @@ class ReadingMaker:
         all_cycles = sum(cycles)
         power_w = (after.energy_j - before.energy_j) / dt_s
         capped = min(1.0, (after.power_capped_s - before.power_capped_s) / dt_s)
+        heated = min(1.0, (after.heat_capped_s - before.heat_capped_s) / dt_s)
         link_bytes_s = _mean(_NVLINK, seconds, dt_s) * self._board.nvlink_peak_bytes_s
         tensor = _mean(_TENSOR, cycles, all_cycles)
         changes = {
@@ -137,11 +139,13 @@ class ReadingMaker:
             "temp_gpu_c": after.temp_c,
             "gpu_util_frac": _mean(_RESIDENT, seconds, dt_s),
             "throttle_power_frac": capped,
-            # The driver names the cap, not the lock, while the cap is the lower of the two.
-            "throttle_app_clocks_frac": 1.0 - capped if self._locked else 0.0,
+            "throttle_thermal_frac": heated,
+            # The driver names the cap or the heat, not the lock, while that is the lower of the two.
+            "throttle_app_clocks_frac": max(0.0, 1.0 - capped - heated) if self._locked else 0.0,
         }
-        if self._board.power_limit_module_w is not None:
-            module_w = power_w + self._board.module_overhead_w
+        if self._module is not None:
+            beside_j = self._module.beside_gpu_j(after.time_s) - self._module.beside_gpu_j(before.time_s)
+            module_w = power_w + beside_j / dt_s
             changes["power_module_w"] = module_w
             changes["energy_module_j"] = module_w * dt_s
         return changes

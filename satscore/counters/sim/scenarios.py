@@ -1,8 +1,10 @@
-"""The simulated boards and what can run on them, as data."""
+"""What can run on the simulated boards, as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from satscore.counters.sim.gpu import Limits
+from satscore.counters.sim.boards import GH200_96, H200, Board
+from satscore.counters.sim.cooling import GOOD, Cooling
+from satscore.counters.sim.faults import NO_FAULTS, Faults
 from satscore.counters.sim.kernels import (
     ATTN,
     COMM,
@@ -18,67 +20,9 @@ from satscore.counters.sim.kernels import (
     span,
     work,
 )
-from satscore.counters.sim.power import CLOCK_MAX_MHZ
-
-MODULE_REST_W = 15.0
-"""Module power that is neither GPU nor CPU, W."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
-    """Static facts of a simulated GPU, as NVML would report them on the real one."""
-
-    model_hint: str
-    name: str
-    uuid_stem: str
-    memory_bus_bits: int
-    memory_total_bytes: int
-    mem_clock_mhz: float
-    dram_peak_bytes_s: float
-    """Datasheet bandwidth; used for the known truth only."""
-    nvlink_peak_bytes_s: float = 450e9
-    """Per direction."""
-    power_limit_gpu_w: float
-    power_limit_module_w: float | None = None
-    """None: the board has no module scope."""
-    cpu_w: float = 0.0
-    """Constant load of the CPU in the same module, W."""
-    has_c2c: bool = False
-
-    @property
-    def dram_clock_bytes_s(self) -> float:
-        """Bytes per second at the memory clock: both edges, whole bus."""
-        return self.mem_clock_mhz * 1e6 * self.memory_bus_bits / 8 * 2
-
-    @property
-    def module_overhead_w(self) -> float:
-        """Module power in W beside the GPU."""
-        return self.cpu_w + MODULE_REST_W
-
-
-H200 = Board(
-    model_hint="h200-sxm",
-    name="NVIDIA H200 (simulated)",
-    uuid_stem="SIM-h200",
-    memory_bus_bits=6144,
-    memory_total_bytes=143_771 * 2**20,
-    mem_clock_mhz=3201.0,
-    dram_peak_bytes_s=4.8e12,
-    power_limit_gpu_w=700.0,
-)
-GH200_96 = Board(
-    model_hint="gh200-96",
-    name="NVIDIA GH200 120GB (simulated)",
-    uuid_stem="SIM-gh200",
-    memory_bus_bits=6144,
-    memory_total_bytes=97_871 * 2**20,
-    mem_clock_mhz=2619.0,
-    dram_peak_bytes_s=4.0228e12,
-    power_limit_gpu_w=900.0,
-    power_limit_module_w=660.0,
-    cpu_w=100.0,
-    has_c2c=True,
-)
+from satscore.counters.sim.limits import Limits
+from satscore.counters.sim.module import CpuLoad, Module
+from satscore.counters.sim.power import CLOCK_MAX_MHZ, VBOOST_MEMORY_CLOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,19 +45,41 @@ class Scenario:
     """Ranks if nobody says otherwise."""
     slow_ceiling_mhz: float | None = None
     """Clock ceiling of the one slow rank, for which the others wait; None: ranks are independent."""
+    cooling: Cooling = GOOD
+    cpu: CpuLoad | None = None
+    """Load of the CPU on the GPU's module; None: the board's constant one."""
+    vboost_level: int = 0
+    faults: Faults = NO_FAULTS
 
     @property
     def power_limit_gpu_w(self) -> float:
         """Limit in force on the GPU scope, W."""
         return self.board.power_limit_gpu_w if self.power_limit_w is None else self.power_limit_w
 
+    @property
+    def mem_clock_mhz(self) -> float:
+        """Memory clock in force, MHz."""
+        return self.board.mem_clock_mhz * (VBOOST_MEMORY_CLOCK if self.vboost_level else 1.0)
+
+    @property
+    def module(self) -> Module | None:
+        """The CPU on the same module and the limit that both share; None: the board has no such scope."""
+        if self.board.power_limit_module_w is None:
+            return None
+        return Module(self.board.power_limit_module_w, self.cpu or CpuLoad((self.board.cpu_w,)))
+
     def limits(self, *, slow: bool = False) -> Limits:
         """Return what holds down the clock of a GPU that runs this."""
-        cap_w = self.power_limit_gpu_w
-        if self.board.power_limit_module_w is not None:
-            cap_w = min(cap_w, self.board.power_limit_module_w - self.board.module_overhead_w)
         ceiling = self.slow_ceiling_mhz if slow and self.slow_ceiling_mhz is not None else self.ceiling_mhz
-        return Limits(cap_w, ceiling, self.entropy, self.tick_s)
+        return Limits(
+            cap_w=self.power_limit_gpu_w,
+            ceiling_mhz=ceiling,
+            entropy=self.entropy,
+            tick_s=self.tick_s,
+            cooling=self.cooling,
+            module=self.module,
+            vboost=self.vboost_level > 0,
+        )
 
 
 _LONG_S = 60.0
@@ -125,7 +91,6 @@ def _steady(
     kernel: Kernel,
     summary: str,
     *,
-    power_limit_w: float | None = None,
     ceiling_mhz: float = CLOCK_MAX_MHZ,
     entropy: float = 1.0,
 ) -> Scenario:
@@ -133,7 +98,6 @@ def _steady(
         name=name,
         summary=summary,
         own=(work(kernel, _LONG_S),),
-        power_limit_w=power_limit_w,
         ceiling_mhz=ceiling_mhz,
         entropy=entropy,
     )
@@ -153,11 +117,26 @@ _LAYERS = (work(GEMM, 0.06), work(ATTN, 0.02), work(ELEM, 0.02)) * 20
 _UPDATE = (work(COMM, 0.25), work(ELEM, 0.08), span(IDLE, 0.02))
 _LLM_MEMORY_FRAC = 0.82
 
+_GEMM = _steady("gemm", GEMM, "large matrix products, random data, 700 W")
+_LLM = Scenario(
+    name="llm",
+    summary="training steps of a language model on one GPU",
+    own=_LAYERS + _UPDATE,
+    memory_used_frac=_LLM_MEMORY_FRAC,
+)
+
 _ALL = (
-    _steady("gemm", GEMM, "large matrix products, random data, 700 W"),
-    _steady("gemm-zeros", GEMM, "the same on zeros: little power, full clock", entropy=0.6),
-    _steady("gemm-500w", GEMM, "the same under a 500 W cap", power_limit_w=500.0),
-    _steady("clock-locked", GEMM, "the same with clocks locked at 1200 MHz", ceiling_mhz=1200.0),
+    _GEMM,
+    _steady("gemm-zeros", GEMM, "large matrix products on zeros: little power, full clock", entropy=0.6),
+    replace(_GEMM, name="gemm-500w", summary="large matrix products under a 500 W cap", power_limit_w=500.0),
+    replace(
+        _GEMM,
+        name="gemm-500w-vboost",
+        summary="matrix products under a 500 W cap with vBoost 1: less power and clock for the memory",
+        power_limit_w=500.0,
+        vboost_level=1,
+    ),
+    _steady("clock-locked", GEMM, "large matrix products with clocks locked at 1200 MHz", ceiling_mhz=1200.0),
     _steady("copy", COPY, "device copies at the DRAM roof"),
     _duty(25),
     _duty(50),
@@ -165,24 +144,39 @@ _ALL = (
     _steady("launch-bound", SMALL, "small kernels, the host cannot launch fast enough"),
     _steady("spin", SPIN, "a collective that waits for its peers"),
     _steady("fp32", FP32, "matrix products on the FP32 pipe"),
-    Scenario(
-        name="llm",
-        summary="training steps of a language model on one GPU",
-        own=_LAYERS + _UPDATE,
-        memory_used_frac=_LLM_MEMORY_FRAC,
+    replace(
+        _GEMM,
+        name="gemm-hot",
+        summary="large matrix products, poorly cooled by air of 45 C: within a minute the heat lowers the clock",
+        cooling=Cooling(ambient_c=45.0, c_per_w=0.1),
     ),
+    _LLM,
     Scenario(
         name="llm-stall",
-        summary="the same with 0.9 s without data after each step",
+        summary="training steps of a language model, each followed by 0.9 s without data",
         own=(*_LAYERS, *_UPDATE, span(IDLE, 0.9)),
         memory_used_frac=_LLM_MEMORY_FRAC,
     ),
     Scenario(
-        name="llm-500w",
-        summary="the same under a 500 W cap",
-        own=_LAYERS + _UPDATE,
-        power_limit_w=500.0,
+        name="llm-comm",
+        summary="training steps of a language model, each followed by 0.8 s more of communication",
+        own=(*_LAYERS, *_UPDATE, work(COMM, 0.8)),
         memory_used_frac=_LLM_MEMORY_FRAC,
+    ),
+    replace(_LLM, name="llm-500w", summary="training steps of a language model under a 500 W cap", power_limit_w=500.0),
+    replace(
+        _LLM,
+        name="llm-faulty",
+        summary="training steps of a language model, read by a driver that leaves out values and loses the GPU",
+        faults=Faults(blank=0.02, stale=0.01, reset=0.01, jitter=0.02, lost=2.0),
+    ),
+    replace(
+        _GEMM,
+        name="gh200-cpu",
+        summary="matrix products on a GH200 whose CPU takes 60 to 240 W of the module's power",
+        board=GH200_96,
+        power_limit_w=650.0,
+        cpu=CpuLoad((60.0, 120.0, 180.0, 240.0, 180.0, 120.0), level_s=10.0),
     ),
     Scenario(
         name="gh200x4",
