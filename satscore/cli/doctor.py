@@ -1,0 +1,84 @@
+"""``satscore doctor``: what can be read here, by which source, why not, and what to do about it."""
+
+import argparse
+import os
+from pathlib import Path
+
+import msgspec
+
+from satscore.cli.options import parse
+from satscore.cli.output import write_stdout
+from satscore.cli.parser import Parser
+from satscore.core.diagnosis import Diagnosis
+from satscore.errors import RecordError
+from satscore.launch.signals import default_interrupt
+from satscore.record.files import write_requested
+from satscore.run.diagnosis import diagnose
+
+SCORED_GRADES = ("A", "B")
+EXAMPLES = """\
+examples:
+  satscore doctor                      what a run would find on this machine, as this user
+  srun --gpus 1 satscore doctor        the same on a node of the cluster
+  satscore doctor --source sim         how it looks where everything works (simulated)
+  satscore doctor --json doctor.json   the same for an issue: no names, UUIDs or variables in it
+
+exit codes: 0 a score of grade A or B is possible, 1 it is not, 125 wrong usage
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command and return its exit status.
+
+    Args:
+        argv: The words after ``doctor``.
+
+    Raises:
+        UsageError: A wrong flag or variable.
+        RecordError: The file for the JSON cannot be written.
+    """
+    default_interrupt()
+    # One thread is enough for what is scored here.
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    options = _parser().parse_args(argv)
+    values = parse(["--source", options.source] if options.source else [], os.environ).values
+    diagnosis = diagnose(values.get("source", "auto"), values.get("out"), os.environ)
+    data = msgspec.json.format(msgspec.json.encode(diagnosis), indent=2) + b"\n"
+    if options.json == "-":
+        write_stdout(data.decode())
+    else:
+        if options.json:
+            _write(Path(options.json), data)
+        write_stdout(_text(diagnosis))
+    return 0 if diagnosis.grade in SCORED_GRADES else 1
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_requested(path, data)
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _text(diagnosis: Diagnosis) -> str:
+    from satscore.views.doctor import WIDTH, render_diagnosis  # noqa: PLC0415 - numpy, whose threads no fork may meet
+
+    try:
+        width = os.get_terminal_size(1).columns
+    except OSError:
+        width = WIDTH
+    return render_diagnosis(diagnosis, width)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="satscore doctor",
+        description="Say what can be read on this machine, by which source, why not, and what to do.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--source", metavar="SOURCE", help="look at this source alone (default: all that a run tries)")
+    parser.add_argument(
+        "--json", metavar="FILE", nargs="?", const="-", help="write it as JSON to FILE; without FILE to standard output"
+    )
+    return parser

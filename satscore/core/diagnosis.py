@@ -1,0 +1,236 @@
+"""What ``satscore doctor`` finds, as values: sources, GPUs, counters by group, checks, the grade that is possible.
+
+No numpy here: doctor's own process stays without threads, because it forks (run/apart.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from satscore.core.fields import INDEX, Quality, Reading
+
+DIAGNOSIS_VERSION = "1.0"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "pipes": (
+        "engine_active_frac",
+        "sm_active_frac",
+        "sm_occupancy_frac",
+        "tensor_active_frac",
+        "tensor_hmma_active_frac",
+        "tensor_imma_active_frac",
+        "tensor_dfma_active_frac",
+        "tensor_dmma_active_frac",
+        "fp64_active_frac",
+        "fp32_active_frac",
+        "fp16_active_frac",
+        "integer_active_frac",
+        "dram_active_frac",
+    ),
+    "clocks": ("sm_clock_mhz", "mem_clock_mhz"),
+    "power GPU": ("power_gpu_w", "power_limit_gpu_w", "energy_gpu_j"),
+    "power module": ("power_module_w", "power_limit_module_w", "energy_module_j"),
+    "throttle reasons": (
+        "throttle_power_frac",
+        "throttle_thermal_frac",
+        "throttle_hw_frac",
+        "throttle_board_frac",
+        "throttle_sync_boost_frac",
+        "throttle_app_clocks_frac",
+    ),
+    "memory": ("memory_used_bytes",),
+    "temperatures": ("temp_gpu_c", "temp_mem_c"),
+    "utilisation": ("gpu_util_frac",),
+    "nvlink": ("nvlink_tx_bytes_s", "nvlink_rx_bytes_s"),
+    "pcie": ("pcie_tx_bytes_s", "pcie_rx_bytes_s"),
+    "c2c": ("c2c_tx_bytes_s", "c2c_rx_bytes_s"),
+    "errors": ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count"),
+}
+"""Every field of a reading, in the groups by which people ask for them."""
+
+GroupStatus = Literal["known", "partly", "unknown", "absent"]
+CheckStatus = Literal["ok", "warning", "problem", "unknown"]
+SourceStatus = Literal["yes", "no", "not tried", "not read"]
+
+
+class CounterGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of one group of counters a source could read.
+
+    ``absent``: this kind of GPU has none of it, which is no gap. ``missing`` has, per field that was not
+    known on every GPU, the reason.
+    """
+
+    name: str
+    status: GroupStatus
+    missing: dict[str, str]
+
+
+class GpuFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU as a source opened it; ``uuid`` is shortened."""
+
+    number: int
+    uuid: str | None
+    name: str | None
+    compute_capability: tuple[int, int] | None
+    mig_enabled: bool | None
+    model_id: str | None
+    model_note: str | None
+    """Why there is no hardware model, with the file to add."""
+    power_limit_gpu_w: float | None
+    power_limit_module_w: float | None
+    vboost_level: int | None
+    ceilings_at_other_cap: bool
+    ceilings_missing: list[str]
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the source took, in s."""
+
+    open_s: float
+    read_mean_s: float
+    read_max_s: float
+    timer_late_max_s: float
+    """How much later than asked for this process woke up."""
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening and reading a source for a second or two showed."""
+
+    kind: Literal["measured", "simulated", "replay"]
+    has_pipe_counters: bool
+    reads_count: int
+    timing: Timing
+    gpus: list[GpuFinding]
+    counters: list[CounterGroup]
+    labels: list[str]
+    """By which counter power and energy are read, per GPU and scope."""
+    gpus_shown_count: int
+    """GPUs that the driver shows to this process, whether or not they are its own."""
+    processes_readable: bool
+    library: str | None
+    """File of the driver library."""
+    driver_version: str | None
+    cuda_driver_version: str | None
+    grade: Literal["A", "B", "C", "D"] | None
+    coverage_frac: float
+    no_score_reason: str | None
+    notes: list[str]
+
+
+class SourceFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the list of sources."""
+
+    name: str
+    status: SourceStatus
+    text: str
+    examined: Examined | None = None
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at, and what to do about it."""
+
+    name: str
+    status: CheckStatus
+    text: str
+    remedy: str = ""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All that doctor says; the text and the JSON are views of it."""
+
+    schema_version: str
+    satscore_version: str
+    python_version: str
+    kernel_version: str
+    architecture: str
+    wanted: str
+    """The source that was asked for."""
+    data_kind: Literal["measured", "simulated", "replay"]
+    best: str | None
+    """Name of the richest source that could be opened."""
+    sources: list[SourceFinding]
+    checks: list[Check]
+    grade: Literal["A", "B", "C", "D"] | None
+    """The best that is possible here."""
+    grade_reason: str
+    """Why not better."""
+
+
+def group_counters(
+    readings: Sequence[Reading], reason_texts: Mapping[Quality, str], absent: Sequence[str] = ()
+) -> list[CounterGroup]:
+    """Return how much of each group was read on all GPUs.
+
+    A field is known on a GPU if any reading has it: error counts stand in few readings by design.
+
+    Args:
+        readings: Of any GPUs; none means that nothing is known.
+        reason_texts: What the reasons are called.
+        absent: Fields that these GPUs cannot have.
+    """
+    return [_group(name, fields, readings, reason_texts, absent) for name, fields in GROUPS.items()]
+
+
+def _group(
+    name: str,
+    fields: Sequence[str],
+    readings: Sequence[Reading],
+    reason_texts: Mapping[Quality, str],
+    absent: Sequence[str],
+) -> CounterGroup:
+    missing: dict[str, str] = {}
+    for field in fields:
+        reason = _reason(field, readings)
+        if reason is not Quality.OK:
+            missing[field] = reason_texts[reason]
+    if not missing:
+        status: GroupStatus = "known"
+    elif set(missing) == set(fields) and set(fields) <= set(absent):
+        status = "absent"
+    else:
+        status = "partly" if len(missing) < len(fields) else "unknown"
+    return CounterGroup(name=name, status=status, missing=missing)
+
+
+def _reason(field: str, readings: Sequence[Reading]) -> Quality:
+    """Return OK if every GPU had the field at least once, else the reason that the first GPU without it gave last."""
+    by_gpu: dict[int, list[Quality]] = {}
+    for reading in readings:
+        by_gpu.setdefault(reading.gpu, []).append(Quality(reading.quality[INDEX[field]]))
+    for qualities in by_gpu.values():
+        if qualities[-1] is Quality.GPU_LOST:
+            return Quality.GPU_LOST
+        if Quality.OK not in qualities:
+            told = [quality for quality in qualities if quality is not Quality.NOT_READ]
+            return (told or qualities)[-1]
+    return Quality.OK if by_gpu else Quality.NOT_READ
+
+
+def best_source(sources: Sequence[SourceFinding]) -> SourceFinding | None:
+    """Return the richest source that could be opened: one with pipe counters before one without."""
+    opened = [source for source in sources if source.examined is not None]
+    with_pipes = [source for source in opened if source.examined and source.examined.has_pipe_counters]
+    return next(iter(with_pipes + opened), None)
+
+
+def grade_reason(best: SourceFinding | None, sources: Sequence[SourceFinding]) -> str:
+    """Return why the grade is not better than it is."""
+    refused = next((source.text.partition("; ")[0] for source in sources if source.status == "no"), "")
+    found = best.examined if best else None
+    if found is None:
+        return refused or "no source was tried"
+    if found.grade == "D":
+        return refused or found.no_score_reason or "no pipe counters are read"
+    if found.grade is None:
+        return (found.no_score_reason or "too little is known for a score").partition(". ")[0]
+    if found.grade == "C":
+        return _why_c(found)
+    return "A needs ceilings calibrated on this very GPU" if found.grade == "B" else ""
+
+
+def _why_c(found: Examined) -> str:
+    if found.coverage_frac < 1 and not any(gpu.ceilings_at_other_cap for gpu in found.gpus):
+        lacking = next((g for g in found.counters if g.name in ("pipes", "clocks") and g.missing), None)
+        which = f": {', '.join(lacking.missing)}" if lacking else ""
+        return f"only {found.coverage_frac:.0%} of the time read was complete{which}"
+    return "the attainable rates known are of another power cap, or of a vBoost level that may not be this one"

@@ -1,0 +1,126 @@
+"""What ``satscore doctor`` does: look at every source and at the machine, each apart from us."""
+
+import platform
+import socket
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from satscore import __version__
+from satscore.core.anonymous import anonymise
+from satscore.core.checks import checks_of
+from satscore.core.diagnosis import DIAGNOSIS_VERSION, Diagnosis, SourceFinding, SourceStatus, best_source, grade_reason
+from satscore.core.machine import Machine
+from satscore.run.apart import Apart, Say, wait_all
+from satscore.run.machine import look
+
+STALL_S = 8.0
+"""What does not get ahead for so long hangs; longer than a driver takes that starts its GPUs when asked."""
+
+
+class Candidate(NamedTuple):
+    """One row of the list of sources.
+
+    ``in_auto``: it is tried unless another one is asked for. ``idle_text`` says what it is where it is not tried.
+    """
+
+    name: str
+    in_auto: bool
+    idle_text: str
+
+
+CANDIDATES = (
+    Candidate("gpm", in_auto=True, idle_text="pipe counters and gauges, Hopper and newer"),
+    Candidate("dcgm", in_auto=False, idle_text="pipe counters by DCGM; this version does not read it"),
+    Candidate("nvml", in_auto=True, idle_text="gauges only, no pipe counters"),
+    Candidate("sim", in_auto=False, idle_text="simulated GPUs, always there: satscore --source sim -- CMD"),
+    Candidate("replay", in_auto=False, idle_text="a recording as if it were live: --source replay:RUN"),
+)
+UNREAD = ("dcgm",)
+"""Sources that this version does not read."""
+
+
+def diagnose(wanted: str, out: str | None, environ: Mapping[str, str]) -> Diagnosis:
+    """Return what can be read here, and why not; a driver that hangs costs STALL_S, once.
+
+    Args:
+        wanted: The source to look at; ``auto`` for all that a run would try.
+        out: The run directory that the user states, or None.
+        environ: The environment.
+    """
+    asked = {c.name: wanted if c.name == wanted.partition(":")[0] else c.name for c in CANDIDATES if _tried(c, wanted)}
+    looking = Apart(partial(_look, environ, out))
+    working = {name: Apart(partial(_examine, name, spec)) for name, spec in asked.items()}
+    wait_all([looking, *working.values()], STALL_S)
+    found = {name: _finding(name, apart) for name, apart in working.items()}
+    machine = _machine(looking)
+    sources = [found.get(c.name) or _idle(c) for c in CANDIDATES]
+    best = best_source(sources)
+    examined = best.examined if best else None
+    diagnosis = Diagnosis(
+        schema_version=DIAGNOSIS_VERSION,
+        satscore_version=__version__,
+        python_version=platform.python_version(),
+        kernel_version=platform.release(),
+        architecture=platform.machine(),
+        wanted=wanted,
+        data_kind=examined.kind if examined else "measured",
+        best=best.name if best else None,
+        sources=sources,
+        checks=checks_of(machine, examined, sources),
+        grade=examined.grade if examined else None,
+        grade_reason=grade_reason(best, sources),
+    )
+    return _anonymous(diagnosis, environ)
+
+
+def _tried(candidate: Candidate, wanted: str) -> bool:
+    return candidate.in_auto if wanted == "auto" else candidate.name == wanted.partition(":")[0]
+
+
+def _examine(name: str, spec: str, say: Say) -> bytes:
+    from satscore.run.examine import examine  # noqa: PLC0415 - numpy, which starts threads: not in the process that forks
+
+    return examine(name, spec, say)
+
+
+def _look(environ: Mapping[str, str], out: str | None, say: Say) -> bytes:
+    say("looking at /proc, /dev and the run directory")
+    return msgspec.json.encode(look(environ, out))
+
+
+def _machine(apart: Apart) -> Machine | str:
+    """Return what was seen, or why nothing was."""
+    answer = apart.answer()
+    return apart.failure if answer is None else msgspec.json.decode(answer, type=Machine)
+
+
+def _finding(name: str, apart: Apart) -> SourceFinding:
+    answer = apart.answer()
+    if answer is None:
+        text = f"{apart.failure}; look at nvidia-smi and at dmesg on the node"
+        return SourceFinding(name=name, status="no", text=text)
+    return msgspec.json.decode(answer, type=SourceFinding)
+
+
+def _idle(candidate: Candidate) -> SourceFinding:
+    status: SourceStatus = "not read" if candidate.name in UNREAD else "not tried"
+    return SourceFinding(name=candidate.name, status=status, text=candidate.idle_text)
+
+
+def _anonymous(diagnosis: Diagnosis, environ: Mapping[str, str]) -> Diagnosis:
+    host = socket.gethostname()
+    names = {environ.get("USER", ""), environ.get("LOGNAME", ""), host, host.partition(".")[0]}
+    home = environ.get("HOME") or str(Path("~").expanduser())
+
+    def walk(value: object) -> object:
+        if isinstance(value, str):
+            return anonymise(value, home, names)
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        return [walk(item) for item in value] if isinstance(value, list) else value
+
+    return msgspec.convert(walk(msgspec.to_builtins(diagnosis)), type=Diagnosis)

@@ -1,0 +1,298 @@
+"""What doctor concludes, from literals; and what it sees of a machine, in a folder made for it."""
+
+import os
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satscore.core.anonymous import anonymise
+from satscore.core.checks import checks_of
+from satscore.core.diagnosis import (
+    GROUPS,
+    Examined,
+    GpuFinding,
+    SourceFinding,
+    Timing,
+    best_source,
+    grade_reason,
+    group_counters,
+)
+from satscore.core.fields import FIELDS, Quality, blank_reading, put, put_missing
+from satscore.core.machine import Machine, Node
+from satscore.run.diagnosis import CANDIDATES
+from satscore.run.machine import look
+
+REASONS = {quality: quality.name.lower() for quality in Quality}
+GPU = GpuFinding(
+    number=0,
+    uuid="GPU-0123abcd",
+    name="NVIDIA H200",
+    compute_capability=(9, 0),
+    mig_enabled=False,
+    model_id="h200-sxm",
+    model_note=None,
+    power_limit_gpu_w=700.0,
+    power_limit_module_w=None,
+    vboost_level=0,
+    ceilings_at_other_cap=False,
+    ceilings_missing=[],
+)
+FOUND = Examined(
+    kind="measured",
+    has_pipe_counters=True,
+    reads_count=6,
+    timing=Timing(open_s=0.1, read_mean_s=0.001, read_max_s=0.002, timer_late_max_s=0.001),
+    gpus=[GPU],
+    counters=[],
+    labels=["GPU 0: power gpu: field 186", "GPU 0: power module: refused", "GPU 1: power gpu: field 186"],
+    gpus_shown_count=1,
+    processes_readable=True,
+    library="/usr/lib/libnvidia-ml.so.1",
+    driver_version="580.65.06",
+    cuda_driver_version="13.0",
+    grade="B",
+    coverage_frac=1.0,
+    no_score_reason=None,
+    notes=[],
+)
+MACHINE = Machine(
+    kernel_driver="580.65.06",
+    kernel_gpus_count=1,
+    admin_only=False,
+    nodes=[Node(name="nvidia0", usable=True), Node(name="nvidiactl", usable=True)],
+    container=None,
+    has_dcgm=False,
+    run_place="/scratch",
+    run_place_error=None,
+)
+
+
+def by_name(machine: Machine | str = MACHINE, found: Examined | None = FOUND, sources=()):
+    return {check.name: check for check in checks_of(machine, found, sources)}
+
+
+def replaced(value, **changes):
+    return msgspec.structs.replace(value, **changes)
+
+
+def source(name="gpm", status="yes", text="", examined=None):
+    return SourceFinding(name=name, status=status, text=text, examined=examined)
+
+
+def test_every_field_is_in_exactly_one_group():
+    grouped = [field for fields in GROUPS.values() for field in fields]
+    assert sorted(grouped) == sorted(field.name for field in FIELDS)
+
+
+def test_groups_are_known_in_part_or_not_with_the_reason():
+    readings = [blank_reading(gpu, 0, 1) for gpu in (0, 1)]
+    for reading in readings:
+        put(reading, "sm_clock_mhz", 1755.0)
+        put_missing(reading, "tensor_active_frac", Quality.NO_PERMISSION)
+    put(readings[0], "mem_clock_mhz", 2619.0)
+    put_missing(readings[1], "mem_clock_mhz", Quality.NOT_SUPPORTED)
+    groups = {group.name: group for group in group_counters(readings, REASONS, ("c2c_tx_bytes_s", "c2c_rx_bytes_s"))}
+    assert (groups["clocks"].status, groups["clocks"].missing) == ("partly", {"mem_clock_mhz": "not_supported"})
+    assert groups["pipes"].status == "unknown"
+    assert groups["pipes"].missing["tensor_active_frac"] == "no_permission"
+    assert groups["c2c"].status == "absent"
+    assert groups["nvlink"].status == "unknown"
+
+
+def test_one_answer_in_several_reads_is_known_and_a_lost_gpu_is_not():
+    """Error counts stand in few readings by design."""
+    readings = [blank_reading(0, i, i + 1) for i in range(3)]
+    put(readings[1], "xid_count", 0.0)
+    groups = {group.name: group for group in group_counters(readings, REASONS)}
+    assert "xid_count" not in groups["errors"].missing
+    lost = [*readings, blank_reading(0, 3, 4, Quality.GPU_LOST)]
+    groups = {group.name: group for group in group_counters(lost, REASONS)}
+    assert groups["errors"].missing["xid_count"] == "gpu_lost"
+
+
+def test_without_readings_nothing_is_known():
+    assert {group.status for group in group_counters([], REASONS)} == {"unknown"}
+
+
+# ---- which source, which grade ----
+
+
+def test_pipe_counters_win_over_gauges_and_the_order_of_the_list_decides():
+    gauges = source("nvml", examined=replaced(FOUND, has_pipe_counters=False))
+    pipes, refused = source("dcgm", examined=FOUND), source("gpm", "no", "why")
+    assert best_source([refused, gauges, pipes]) is pipes
+    assert best_source([refused, gauges]) is gauges
+    assert best_source([refused]) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (FOUND, "calibrated"),
+        (replaced(FOUND, grade="C", gpus=[replaced(GPU, ceilings_at_other_cap=True)]), "another power cap"),
+        (replaced(FOUND, grade="C", coverage_frac=0.83), "83%"),
+        (replaced(FOUND, grade=None, no_score_reason="MIG is enabled. Run without"), "MIG is enabled"),
+        (replaced(FOUND, grade="D", has_pipe_counters=False), "GPM needs Hopper"),
+        (None, "GPM needs Hopper"),
+    ],
+)
+def test_why_the_grade_is_not_better(found, words):
+    refused = source("gpm", "no", "GPM needs Hopper; remedy")
+    sources = [refused, source("nvml", examined=found)]
+    reason = grade_reason(sources[1] if found else None, sources)
+    assert words in reason
+    assert "remedy" not in reason
+
+
+def test_the_list_of_sources_names_each_once():
+    names = [candidate.name for candidate in CANDIDATES]
+    assert len(set(names)) == len(names)
+    assert {"gpm", "dcgm", "nvml", "sim", "replay"} <= set(names)
+
+
+# ---- checks ----
+
+
+def test_a_good_machine_has_no_problem():
+    assert {check.status for check in checks_of(MACHINE, FOUND, [])} == {"ok"}
+    assert by_name()["power scopes"].text == "power gpu by field 186"
+
+
+def test_a_container_without_the_gpus_gets_its_own_remedy():
+    for container, remedy in (("Docker", "--gpus all"), ("Apptainer", "--nv"), ("lxc", "NVIDIA runtime")):
+        machine = replaced(MACHINE, container=container, nodes=[])
+        check = by_name(machine, None)["device nodes"]
+        assert (check.status, remedy in check.remedy) == ("problem", True)
+        assert remedy in by_name(machine, None)["driver"].remedy
+
+
+def test_no_driver_no_nodes_and_closed_nodes():
+    assert "no NVIDIA kernel driver" in by_name(replaced(MACHINE, kernel_driver=None), None)["driver"].text
+    assert "batch system" in by_name(replaced(MACHINE, nodes=[]), None)["device nodes"].remedy
+    closed = by_name(replaced(MACHINE, nodes=[Node(name="nvidia0", usable=False)]), None)["device nodes"]
+    assert (closed.status, "/dev/nvidia0" in closed.text) == ("problem", True)
+
+
+def test_hidden_gpus_are_counted_by_whose_doing_it_is():
+    found = replaced(FOUND, gpus_shown_count=4)
+    text = by_name(replaced(MACHINE, kernel_gpus_count=8), found)["visible GPUs"].text
+    assert text == "1 of 8, hidden are 3 by CUDA_VISIBLE_DEVICES and 4 by the job's binding or the container"
+    assert "visible GPUs" not in by_name()
+
+
+def test_profiling_for_administrators_only_matters_only_where_it_was_in_the_way():
+    machine = replaced(MACHINE, admin_only=True)
+    refused = [source("gpm", "no", "GPM: no permission to read")]
+    assert "NVreg_RestrictProfilingToAdminUsers=0" in by_name(machine, None, refused)["profiling"].remedy
+    assert "profiling" not in by_name(machine, FOUND, [source()])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "name", "status", "words"),
+    [
+        ({"mig_enabled": True, "model_id": None}, "MIG", "problem", "slice"),
+        (
+            {"model_id": None, "model_note": "unknown X. No peaks of a similar part are used: add hwmodels/x.toml."},
+            "hardware model",
+            "problem",
+            "unknown X; add hwmodels/x.toml",
+        ),
+        ({"ceilings_at_other_cap": True}, "ceilings", "warning", "another power cap"),
+        ({"ceilings_missing": ["tensor"]}, "ceilings", "warning", "tensor of h200-sxm"),
+        ({"vboost_level": None}, "vBoost", "unknown", "not known"),
+    ],
+)
+def test_checks_of_a_gpu(gpu, name, status, words):
+    check = by_name(found=replaced(FOUND, gpus=[replaced(GPU, **gpu)]))[name]
+    assert check.status == status
+    assert words in f"{check.text}; {check.remedy}"
+
+
+def test_slow_driver_busy_processor_and_unreadable_process_lists():
+    slow = replaced(FOUND.timing, read_mean_s=0.2)
+    late = replaced(FOUND.timing, timer_late_max_s=0.2)
+    assert "--period 1" in by_name(found=replaced(FOUND, timing=slow))["timing"].remedy
+    assert by_name(found=replaced(FOUND, timing=late))["timing"].status == "warning"
+    assert by_name(found=replaced(FOUND, processes_readable=False))["process lists"].status == "unknown"
+
+
+def test_dcgm_is_missed_only_before_hopper():
+    gauges = replaced(FOUND, has_pipe_counters=False)
+    ampere = replaced(gauges, gpus=[replaced(GPU, compute_capability=(8, 0))])
+    assert "it is installed" in by_name(replaced(MACHINE, has_dcgm=True), ampere)["dcgm"].text
+    assert "dcgm" not in by_name(found=gauges)
+
+
+def test_run_directory():
+    assert by_name()["run directory"].status == "ok"
+    full = by_name(replaced(MACHINE, run_place_error="No space left on device"))["run directory"]
+    assert (full.status, "--out" in full.remedy) == ("problem", True)
+    assert by_name("looking: no answer in time")["run directory"].status == "problem"
+
+
+# ---- the machine ----
+
+
+def test_a_machine_is_read_from_its_files(tmp_path):
+    nvidia = tmp_path / "proc/driver/nvidia"
+    (nvidia / "gpus/0000:01:00.0").mkdir(parents=True)
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / "dev" / name).touch()
+    (nvidia / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\nGCC version: gcc 13.2.0\n"
+    )
+    (nvidia / "params").write_text("RmEnableHda: 1\nRmProfilingAdminOnly: 1\n")
+    (tmp_path / ".dockerenv").touch()
+    machine = look({"PATH": ""}, str(tmp_path / "new" / "run"), tmp_path)
+    assert machine == Machine(
+        kernel_driver="580.65.06",
+        kernel_gpus_count=1,
+        admin_only=True,
+        nodes=[Node(name="nvidia0", usable=True), Node(name="nvidiactl", usable=True)],
+        container="Docker",
+        has_dcgm=False,
+        run_place=str(tmp_path),
+        run_place_error=None,
+    )
+
+
+def test_an_empty_machine_is_unknown_not_zero(tmp_path):
+    machine = look({"PATH": "", "APPTAINER_CONTAINER": "/x.sif"}, None, tmp_path)
+    assert (machine.kernel_driver, machine.kernel_gpus_count, machine.admin_only) == (None, None, None)
+    assert (machine.nodes, machine.container) == ([], "Apptainer")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    machine = look({"PATH": ""}, str(file), tmp_path)
+    assert machine.run_place_error == os.strerror(20)
+
+
+# ---- anonymous ----
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GPU-0123abcd-1111-2222-3333-444455556666 is lost", "GPU-0123abcd is lost"),
+        ("a slice (MIG-0123abcd-1111-2222-3333-444455556666)", "a slice (MIG-0123abcd)"),
+        ("MIG-GPU-0123abcd-1111-2222-3333-444455556666/1/0", "MIG-GPU-0123abcd/1/0"),
+        ("CUDA_VISIBLE_DEVICES='2,3' shows", "CUDA_VISIBLE_DEVICES=... shows"),
+        ("set NVreg_RestrictProfilingToAdminUsers=0", "set NVreg_RestrictProfilingToAdminUsers=0"),
+        ("cannot write in /home/alice/runs: full", "cannot write in ~/runs: full"),
+        ("in /home/alice2 and /home/alice", "in /home/alice2 and ~"),
+        ("/scratch/alice/lib.so, /scratch/node7", "/scratch/.../lib.so, /scratch/..."),
+        ("power of alice", "power of alice"),
+    ],
+)
+def test_anonymise(text, shown):
+    assert anonymise(text, "/home/alice", ("alice", "node7", "")) == shown
+
+
+@given(st.text(alphabet="/ab ~.", max_size=20), st.text(alphabet="ab", min_size=1, max_size=3))
+def test_no_home_directory_survives_anonymise(text, name):
+    assert f"/home/{name}/" not in anonymise(f"{text}/home/{name}/{text}", f"/home/{name}", [name])
