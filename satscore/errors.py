@@ -1,9 +1,12 @@
 """The exceptions that reach a user: what went wrong, where, and what to do.
 
 Exit codes are an API (README, "Exit codes"): 125 is our own failure before the command started,
-126 and 127 follow the shell, everything else is the command's own.
+126 and 127 follow the shell, 3 and 5 are those of a gate (``--fail-under``) after a command that
+succeeded; everything else is the command's own.
 """
 
+EXIT_BELOW = 3
+EXIT_UNDECIDED = 5
 EXIT_OURS = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127

@@ -4,7 +4,23 @@ Imported before the command starts, hence no argparse (12 ms) and no dataclass (
 checked here become a ``RunOptions`` once the command runs.
 """
 
-from satscore.errors import SatscoreError, UsageError
+from satscore.cli.values import (
+    DTYPES,
+    HELP_HINT,
+    MAX_PERIOD_S,
+    MIN_PERIOD_S,
+    POLICIES,
+    PROFILES,
+    RECORDS,
+    json_file,
+    nearest,
+    one_of,
+    period,
+    points,
+    some_text,
+    source,
+)
+from satscore.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,82 +29,8 @@ if TYPE_CHECKING:
 
     from satscore.launch.request import RunOptions as RunOptions  # noqa: PLC0414 - re-export
 
-MIN_PERIOD_S = 0.12
-MAX_PERIOD_S = 60.0
-PROFILES = ("train", "hpc", "tensor")
-RECORDS = ("full", "no")
-DTYPES = ("fp64", "tf32", "bf16", "fp16", "fp8", "int8", "fp4")
-POLICIES = ("auto", "always", "never")
-SOURCES = ("auto", "gpm", "nvml", "sim")
-
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
-HELP_HINT = "see satscore --help"
-
-
-def nearest(word: str, valid: "Iterable[str]") -> str:
-    """Return a hint that names the nearest valid word, or an empty text."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
-
-    close = get_close_matches(word, list(valid), n=1)
-    return f"did you mean {close[0]}?" if close else ""
-
-
-def _one_of(valid: tuple[str, ...]) -> "Callable[[str], str]":
-    def check(text: str) -> str:
-        if text not in valid:
-            raise UsageError(f"{text!r} is not one of {', '.join(valid)}", hint=nearest(text, valid) or HELP_HINT)
-        return text
-
-    return check
-
-
-def _source(text: str) -> str:
-    kind, colon, scenario = text.partition(":")
-    if kind == "sim" and scenario:
-        _check_scenario(text)
-        return text
-    if kind in SOURCES and not colon:
-        return text
-    raise UsageError(
-        f"{text!r} is not a source: auto, gpm, nvml, sim or sim:SCENARIO",
-        hint=nearest(kind, SOURCES) or HELP_HINT,
-    )
-
-
-def _check_scenario(text: str) -> None:
-    """A run of hours must not end with 'no such scenario'; only simulated starts pay for this import."""
-    from satscore.counters.sim.spec import parse_spec  # noqa: PLC0415
-
-    try:
-        parse_spec(text)
-    except SatscoreError as error:
-        raise UsageError(error.message, hint=error.hint) from None
-
-
-def _period_s(text: str) -> float:
-    try:
-        period_s = float(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a number of seconds", hint="for example 0.2") from None
-    if not MIN_PERIOD_S <= period_s <= MAX_PERIOD_S:
-        raise UsageError(
-            f"{text} s is out of range: {MIN_PERIOD_S} to {MAX_PERIOD_S:g} s",
-            hint="no counter can be read again sooner" if period_s < MIN_PERIOD_S else "for example 0.2",
-        )
-    return period_s
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise UsageError("the value is empty", hint=HELP_HINT)
-    return text
-
-
-def _json_file(text: str) -> str:
-    if text == "-":
-        raise UsageError("stdout is the command's; name a file", hint=HELP_HINT)
-    return _text(text)
 
 
 class Option:
@@ -117,15 +59,16 @@ class Option:
 
 
 OPTIONS = (
-    Option("source", "source", _source, "SOURCE", "counters from auto (default), gpm, nvml or sim[:SCENARIO]"),
-    Option("period", "period_s", _period_s, "S", f"seconds between reads (0.2; {MIN_PERIOD_S} to {MAX_PERIOD_S:g})"),
-    Option("profile", "profile", _one_of(PROFILES), "NAME", "what may saturate: train (default), hpc, tensor"),
-    Option("dtype", "dtype", _one_of(DTYPES), "TYPE", f"format of the bound: {' '.join(DTYPES)}"),
-    Option("out", "out", _text, "DIR", "run directory (default: satscore-runs/<time>-<label>)"),
-    Option("record", "record", _one_of(RECORDS), "HOW", "keep every reading: full (default) or no"),
-    Option("json", "json", _json_file, "FILE", "write the summary as JSON to FILE as well"),
-    Option("label", "label", _text, "TEXT", "a name for this run in reports"),
-    Option("forward", "forward", _one_of(POLICIES), "WHICH", "signals passed on: auto (default), always, never"),
+    Option("source", "source", source, "SOURCE", "counters: auto (default), gpm, nvml, sim[:SCENARIO], replay:FILE"),
+    Option("period", "period_s", period, "S", f"seconds between reads (0.2; {MIN_PERIOD_S} to {MAX_PERIOD_S:g})"),
+    Option("profile", "profile", one_of(PROFILES), "NAME", "what may saturate: train (default), hpc, tensor"),
+    Option("dtype", "dtype", one_of(DTYPES), "TYPE", f"format of the bound: {' '.join(DTYPES)}"),
+    Option("out", "out", some_text, "DIR", "run directory (default: satscore-runs/<time>-<label>)"),
+    Option("record", "record", one_of(RECORDS), "HOW", "keep every reading: full (default) or no"),
+    Option("json", "json", json_file, "FILE", "write the summary as JSON to FILE as well"),
+    Option("label", "label", some_text, "TEXT", "a name for this run in reports"),
+    Option("forward", "forward", one_of(POLICIES), "WHICH", "signals passed on: auto (default), always, never"),
+    Option("fail-under", "fail_under", points, "S", "exit 3 if the score is below S, 5 if there is no whole one"),
     Option("quiet", "quiet", None, "", "no block at exit, only failures; --no-quiet undoes SATSCORE_QUIET"),
     Option("redact", "redact", None, "", "hide what looks like a secret in files (default); --no-redact"),
 )
@@ -154,11 +97,16 @@ class Invocation:
         self.action = action
 
 
-def parse(words: list[str], environ: "Mapping[str, str]") -> Invocation:
+def parse(words: list[str], environ: "Mapping[str, str]", more: "tuple[Option, ...]" = ()) -> Invocation:
     """Take the options off the front; from the first other word on, all is the command's.
 
     A flag wins over its variable; a wrong variable is an error even then, for it would strike in
     the next run.
+
+    Args:
+        words: The words after the program's or subcommand's name.
+        environ: Where the variables stand.
+        more: Options with a value that a subcommand has beside those of a run.
 
     Raises:
         UsageError: An unknown flag or a wrong value; names the flag or the variable.
@@ -174,11 +122,11 @@ def parse(words: list[str], environ: "Mapping[str, str]") -> Invocation:
             break
         if word in _ACTIONS:
             return Invocation({}, [], separated=False, action=_ACTIONS[word])
-        index += _take(words, index, values)
-    return Invocation(_from_environment(environ) | values, words[index:], separated=separated)
+        index += _take(words, index, values, _VALUED | {option.flag: option for option in more})
+    return Invocation(_from_environment(environ, (*OPTIONS, *more)) | values, words[index:], separated=separated)
 
 
-def _take(words: list[str], index: int, values: "dict[str, Any]") -> int:
+def _take(words: list[str], index: int, values: "dict[str, Any]", valued: "Mapping[str, Option]") -> int:
     """Store the option at this place; return how many words it took."""
     flag, equals, text = words[index].partition("=")
     if flag in _SWITCHES:
@@ -187,10 +135,10 @@ def _take(words: list[str], index: int, values: "dict[str, Any]") -> int:
         option, value = _SWITCHES[flag]
         values[option.field] = value
         return 1
-    if flag not in _VALUED:
-        hint = nearest(flag, FLAGS) or "options of the command go after it: satscore [OPTIONS] -- CMD ..."
+    if flag not in valued:
+        hint = nearest(flag, (*valued, *FLAGS)) or "options of the command go after it: satscore [OPTIONS] -- CMD ..."
         raise UsageError(f"unknown option {flag}", hint=hint)
-    option = _VALUED[flag]
+    option = valued[flag]
     if not equals:
         if index + 1 == len(words) or words[index + 1].startswith("--"):
             raise UsageError(f"{flag} needs a value: {flag} {option.metavar}", hint=HELP_HINT)
@@ -199,9 +147,9 @@ def _take(words: list[str], index: int, values: "dict[str, Any]") -> int:
     return 1 if equals else 2
 
 
-def _from_environment(environ: "Mapping[str, str]") -> "dict[str, Any]":
+def _from_environment(environ: "Mapping[str, str]", options: "tuple[Option, ...]") -> "dict[str, Any]":
     values: dict[str, Any] = {}
-    for option in OPTIONS:
+    for option in options:
         text = environ.get(option.variable, "")
         if text:
             values[option.field] = _checked(option, text, option.variable)
@@ -237,11 +185,18 @@ examples:
   satscore report satscore-runs/...                the same text again, from the recording
 
 exit codes:
+    3  --fail-under: the command succeeded, its score is too low
+    5  --fail-under: the command succeeded, there is no score or a partial one
   125  wrong usage, or a failure of satscore before the command started
   126  the command cannot be executed
   127  the command is not found
   otherwise the command's own; died of a signal: satscore dies of the same
 """
+
+
+def option_lines(options: "Iterable[Option]") -> "list[str]":
+    """Return a line of help per option."""
+    return [f"  {option.flag + ' ' + option.metavar:<18}{option.text}" for option in options]
 
 
 def help_text() -> str:
@@ -252,7 +207,7 @@ def help_text() -> str:
         "Run CMD unchanged and say how close its GPUs came to their bounds.",
         "",
         "options:",
-        *(f"  {option.flag + ' ' + option.metavar:<18}{option.text}" for option in OPTIONS),
+        *option_lines(OPTIONS),
         f"  {'--version':<18}print the version",
         f"  {'-h, --help':<18}print this",
         "Every option has a variable: --period 0.5 is SATSCORE_PERIOD=0.5; the option wins.",
@@ -266,6 +221,9 @@ def usage_text() -> str:
     return (
         "usage: satscore [OPTIONS] [--] CMD [ARG...]\n"
         "       satscore run [OPTIONS] [--] CMD [ARG...]    where CMD is named like a subcommand\n"
+        "       satscore watch [--duration S] [OPTIONS]     score what runs here already, without a command\n"
         "       satscore report RUN                         rebuild the outputs of a recorded run\n"
-        "       satscore models [list|show NAME|check]      hardware models and their sources"
+        "       satscore doctor                             what can be read here, and why not\n"
+        "       satscore models [list|show NAME|check]      hardware models and their sources\n"
+        "       satscore demo                               a simulated node of 4 GH200, in half a minute"
     )

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from satscore.cli.output import write_stdout
 from satscore.cli.parser import Parser
-from satscore.core.summary import encode
+from satscore.cli.values import checked_points
+from satscore.core.gate import judge
+from satscore.core.summary import Summary, encode
 from satscore.errors import RecordError
 from satscore.launch.stderr import say
 from satscore.record.files import write_requested
@@ -17,11 +19,12 @@ examples:
   satscore report satscore-runs/20260314T093000-pretrain            the text again
   satscore report RUN --json summary.json                           the summary as JSON
   satscore report RUN --json -                                      JSON to standard output, no text
+  satscore report RUN --fail-under 40                               a gate: exit 3 below 40, 5 without a score
 """
 
 
 def main(argv: list[str]) -> int:
-    """Run the command and return its exit status.
+    """Run the command and return its exit status: 0, or what ``--fail-under`` makes of the score.
 
     Args:
         argv: The words after ``report``.
@@ -31,20 +34,29 @@ def main(argv: list[str]) -> int:
         RecordError: The run cannot be read, or the output cannot be written.
     """
     options = _parser().parse_args(argv)
+    lowest_pct = None if options.fail_under is None else checked_points("--fail-under", options.fail_under)
     rebuilt = rebuild(Path(options.run))
     for warning in rebuilt.warnings:
         say(f"satscore: {warning}")
     data = encode(rebuilt.summary)
     if options.json == "-":
         write_stdout(data.decode())
-        return 0
+        return _gate(rebuilt.summary, lowest_pct)
     if options.json:
         try:
             write_requested(Path(options.json), data)
         except OSError as error:
             raise RecordError(f"cannot write {options.json}: {error.strerror}") from error
     write_stdout(render(rebuilt.summary).lstrip("\n") + "\n")
-    return 0
+    return _gate(rebuilt.summary, lowest_pct)
+
+
+def _gate(summary: Summary, lowest_pct: float | None) -> int:
+    refusal = None if lowest_pct is None else judge(summary, lowest_pct)
+    if refusal is None:
+        return 0
+    say(f"satscore: {refusal.text}")
+    return refusal.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,4 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", help="run directory")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON; - is standard output")
+    parser.add_argument(
+        "--fail-under",
+        metavar="S",
+        help="exit 3 if the score is below S (0 to 100), 5 if there is none, a partial one, or the command failed",
+    )
     return parser

@@ -4,6 +4,7 @@ import os
 import time
 
 from satscore.cli.options import Invocation, run_options
+from satscore.errors import EXIT_UNDECIDED, SatscoreError, UsageError
 from satscore.launch.ancestry import enclosing_run
 from satscore.launch.child import PARENT_VARIABLE, child_environment, execute, spawn
 from satscore.launch.ending import end_like, wait_and_end
@@ -34,6 +35,7 @@ def main(invocation: Invocation) -> "NoReturn":
         _run_unmeasured(invocation, around)
     handled = handled_signals()
     mask = block_handled(handled)
+    _check_recording(str(invocation.values.get("source", "")))
     added = {PARENT_VARIABLE.encode(): str(os.getpid()).encode()}
     child_pid = spawn(invocation.command, child_environment(added), mask)
     started_ns = time.monotonic_ns()
@@ -43,7 +45,37 @@ def main(invocation: Invocation) -> "NoReturn":
 def _run_unmeasured(invocation: Invocation, around: int) -> None:
     if not invocation.values.get("quiet", False):
         say(f"satscore: already inside a satscore run (pid {around}): running the command unmeasured")
+    if "fail_under" in invocation.values:
+        say("satscore: --fail-under is not judged: the command runs unmeasured inside another satscore run")
     execute(invocation.command, child_environment({}))
+
+
+def _check_recording(source: str) -> None:
+    """Refuse a recording that cannot be replayed; only replays pay for this import before the command starts.
+
+    Signals are blocked by now: a thread that a library starts here must not take those of the command.
+
+    Raises:
+        UsageError: It cannot be played; names the file.
+    """
+    if not source.startswith("replay:"):
+        return
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"  # not in the command's environment
+    try:
+        from satscore.counters.replay import parse_replay  # noqa: PLC0415
+        from satscore.run.replay_source import check_replay  # noqa: PLC0415
+
+        check_replay(parse_replay(source))
+    except SatscoreError as error:
+        raise UsageError(f"--source: {error.message}", hint=error.hint) from None
+    except Exception:  # noqa: BLE001 - fail open: where our own code is broken, the command runs and the end says so
+        return
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _accompany(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
@@ -52,11 +84,12 @@ def _accompany(invocation: Invocation, child_pid: int, started_ns: int, handled:
         _measure_and_end(invocation, child_pid, started_ns, handled)
     except BaseException as error:  # noqa: BLE001 - fail open
         _say_unmeasured("signals are no longer passed on", error)
-        wait_and_end(child_pid)
+        wait_and_end(child_pid, EXIT_UNDECIDED if "fail_under" in invocation.values else 0)
 
 
 def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
-    from satscore.launch.supervise import Supervisor  # noqa: PLC0415 - after the spawn
+    from satscore.core.gate import judge  # noqa: PLC0415 - after the spawn
+    from satscore.launch.supervise import Supervisor  # noqa: PLC0415
     from satscore.launch.tracking import ask_slurm  # noqa: PLC0415
 
     # Our arithmetic is small; the command's threads need the cores. Not in the command's environment.
@@ -72,6 +105,11 @@ def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, ha
             telemetry.finish(outcome.exit_code, outcome.signal)
         except BaseException as error:  # noqa: BLE001 - fail open: the command's status is what counts
             _say_unmeasured("the summary failed", error)
+    if options.fail_under is not None and outcome.exit_code == 0:
+        refusal = judge(telemetry.summary if telemetry else None, options.fail_under)
+        if refusal is not None:
+            say(f"satscore: {refusal.text}")
+            end_like(refusal.exit_code, None)
     end_like(outcome.exit_code, outcome.signal)
 
 
@@ -80,13 +118,13 @@ def _start_telemetry(options: "RunOptions", command: list[str], started_ns: int)
     try:
         from satscore.run import loop  # noqa: PLC0415 - after the spawn
 
-        return loop.start(options, command, started_ns, _load_view)
+        return loop.start(options, command, started_ns, load_view)
     except BaseException as error:  # noqa: BLE001 - fail open
         _say_unmeasured("measuring could not start", error)
         return None
 
 
-def _load_view() -> "Callable[[Summary], str]":
+def load_view() -> "Callable[[Summary], str]":
     """Import the view of the exit; called in the measuring thread while the command runs."""
     from functools import partial  # noqa: PLC0415 - after the spawn
 

@@ -1,4 +1,4 @@
-"""The run's clocks: real, scaled for simulated runs, and manual for tests.
+"""The run's clocks: real, scaled for simulated and replayed runs, and manual for tests.
 
 One axis for everything: nanoseconds of CLOCK_MONOTONIC (or a scaled copy of it). Wall time exists
 once, in the run's metadata.
@@ -42,23 +42,26 @@ class MonotonicClock:
 
 
 class ScaledClock:
-    """A clock that runs ``speed`` times faster than real time; for simulated runs only.
+    """A clock that runs ``speed`` times faster than real time; for simulated and replayed runs only.
 
     Args:
-        speed: Simulated seconds per real second, > 0.
+        speed: Seconds of this clock per real second, > 0.
+        since_ns: The instant of CLOCK_MONOTONIC, in ns, from which on it does; None: now.
+        reads_ns: What it reads at that instant, in ns; None: CLOCK_MONOTONIC.
     """
 
-    def __init__(self, speed: float) -> None:
+    def __init__(self, speed: float, *, since_ns: int | None = None, reads_ns: int | None = None) -> None:
         self.speed = speed
-        self._origin_ns = time.monotonic_ns()
+        self._since_ns = time.monotonic_ns() if since_ns is None else since_ns
+        self._reads_ns = self._since_ns if reads_ns is None else reads_ns
 
     def now_ns(self) -> int:
-        """Return the scaled time in ns; equals CLOCK_MONOTONIC at construction."""
+        """Return the scaled time in ns."""
         return self.from_monotonic_ns(time.monotonic_ns())
 
     def from_monotonic_ns(self, monotonic_ns: int) -> int:
         """Return the scaled time at an instant."""
-        return self._origin_ns + round((monotonic_ns - self._origin_ns) * self.speed)
+        return self._reads_ns + round((monotonic_ns - self._since_ns) * self.speed)
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Wait until the scaled deadline."""

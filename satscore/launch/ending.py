@@ -34,10 +34,15 @@ def end_like(exit_code: int | None, signo: int | None) -> "NoReturn":
     os._exit(exit_code or 0)
 
 
-def wait_and_end(child_pid: int) -> "NoReturn":
-    """Wait for the command and end as it does: the last resort where supervising it failed."""
+def wait_and_end(child_pid: int, success: int = 0) -> "NoReturn":
+    """Wait for the command and end as it does: the last resort where supervising it failed.
+
+    Args:
+        child_pid: The command.
+        success: Our status if it succeeds: a gate that could not judge is no pass.
+    """
     code = os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1])
-    end_like(code, -code if code < 0 else None)
+    end_like(code or success, -code if code < 0 else None)
 
 
 def die_by(signo: int) -> "NoReturn":
