@@ -6,10 +6,13 @@ import msgspec
 
 from satscore.core.bound_rows import bound_rows
 from satscore.core.bounds import PROFILES
-from satscore.core.facts import facts_of
+from satscore.core.facts import Facts, facts_of
+from satscore.core.own_notes import gpu_number, is_idle, own_notes
+from satscore.core.placement import is_shared
 from satscore.core.rates import rates_of
 from satscore.core.rules import evaluate
 from satscore.core.rules_gpu import RULES
+from satscore.core.rules_shared import GPU_SHARED
 from satscore.core.summarise import (
     GpuResult,
     ScopeContext,
@@ -34,15 +37,13 @@ from satscore.core.summary import (
     Score,
     SourceInfo,
     Summary,
+    UnusedGpu,
 )
 from satscore.core.sums import Sums, merge_all
 from satscore.core.units import NS_PER_S
 from satscore.core.windows import WINDOW_NS
 
 SHORT_RUN_WINDOWS = 120
-IDLE_GPU_ENGINE_FRAC = 0.02
-STALE_CEILING_FRAC = 0.05
-SLOW_READS_S = 1.0
 
 
 class RankResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,8 @@ class RankResult(msgspec.Struct, frozen=True, kw_only=True):
     local_rank: int | None
     hostname: str
     gpus: tuple[GpuResult, ...]
+    """Those that the command uses, as far as known."""
+    unused: tuple[UnusedGpu, ...] = ()
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +76,10 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
     """Return the summary of a run (or of its part so far)."""
     gpus = [gpu for rank in ranks for gpu in rank.gpus]
-    context = _context(facts, gpus)
+    context = _context(facts, gpus, [gpu for rank in ranks for gpu in rank.unused])
     rank_blocks = [_rank(rank, facts) for rank in ranks]
     job = _job(ranks, rank_blocks, gpus, context)
-    findings, not_judged = _findings(gpus, facts.profile, job.score)
+    findings, not_judged = _findings(gpus, facts, job.score)
     return Summary(
         schema_version=SCHEMA_VERSION,
         satscore_version=facts.satscore_version,
@@ -94,23 +97,27 @@ def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
         ranks=rank_blocks,
         findings=findings,
         not_judged=not_judged,
-        notes=[*facts.notes, *_own_notes(gpus, job.score, facts)],
+        notes=[*facts.notes, *own_notes(gpus, job.score, dtype=facts.dtype, period_s=facts.source.period_s)],
         cost=facts.cost,
     )
 
 
-def _context(facts: RunFacts, gpus: Sequence[GpuResult]) -> ScopeContext:
+def _context(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu] = ()) -> ScopeContext:
     return ScopeContext(
         profile=facts.profile,
         has_pipe_counters=facts.has_pipe_counters,
-        no_score_reason=_no_score_reason(facts, gpus),
+        no_score_reason=_no_score_reason(facts, gpus, unused),
         stale_ceiling=any(gpu.bounds.ceilings_at_other_cap for gpu in gpus),
         dtype=facts.dtype,
+        shared=any(is_shared(gpu.shared_frac) for gpu in gpus),
     )
 
 
-def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult]) -> str | None:
+def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu]) -> str | None:
     """Return why a scope cannot have a score at all: one GPU that cannot be scored is enough."""
+    if not gpus and unused:
+        numbers = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in unused)
+        return f"the command does not use the GPUs that were read (GPU {numbers})"
     if not gpus:
         return facts.no_pipes_reason or "no GPU was read"
     if not facts.has_pipe_counters:
@@ -119,7 +126,7 @@ def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult]) -> str | None:
 
 
 def _rank(rank: RankResult, facts: RunFacts) -> RankSummary:
-    context = _context(facts, rank.gpus)
+    context = _context(facts, rank.gpus, rank.unused)
     sums = merge_all(gpu.sums for gpu in rank.gpus)
     score = score_of(sums, context)
     return RankSummary(
@@ -130,6 +137,7 @@ def _rank(rank: RankResult, facts: RunFacts) -> RankSummary:
         loss=loss_of(sums, facts.profile, score),
         rates=rates_of(sums, context, rank.gpus),
         gpus=[_gpu(gpu, facts) for gpu in rank.gpus],
+        gpus_unused=list(rank.unused),
     )
 
 
@@ -142,6 +150,8 @@ def _gpu(gpu: GpuResult, facts: RunFacts) -> GpuSummary:
         pci_bus_id=gpu.info.pci_bus_id,
         uuid=gpu.info.uuid,
         name=gpu.info.name,
+        use=gpu.use,
+        shared_frac=gpu.shared_frac,
         model_id=gpu.model.id if gpu.model else None,
         model_note=gpu.model_note,
         vboost_level=gpu.info.vboost_level,
@@ -204,13 +214,27 @@ def _headline(score: Score, gpus_count: int) -> Headline:
     )
 
 
-def _findings(gpus: Sequence[GpuResult], profile: str, score: Score) -> tuple[list[FindingItem], list[NotJudgedItem]]:
-    if score.score_pct is None:
-        return [], [NotJudgedItem(id=rule.id, missing=["score"]) for rule in RULES]
+def _findings(
+    gpus: Sequence[GpuResult], facts: RunFacts, score: Score
+) -> tuple[list[FindingItem], list[NotJudgedItem]]:
+    shared, not_shared = evaluate((GPU_SHARED,), _facts_of_company(gpus, facts))
     working = [gpu.sums for gpu in gpus if not is_idle(gpu)]
-    if not working:
-        return [], [NotJudgedItem(id=rule.id, missing=["work on the GPU"]) for rule in RULES]
-    return evaluate(RULES, facts_of(working, profile), _share_of_time(working, gpus, profile))
+    if score.score_pct is None or not working:
+        missing = ["score" if score.score_pct is None else "work on the GPU"]
+        return shared, [*(NotJudgedItem(id=rule.id, missing=missing) for rule in RULES), *not_shared]
+    share = _share_of_time(working, gpus, facts.profile)
+    findings, not_judged = evaluate(RULES, facts_of(working, facts.profile), share)
+    return [*findings, *shared], [*not_judged, *not_shared]
+
+
+def _facts_of_company(gpus: Sequence[GpuResult], facts: RunFacts) -> Facts:
+    """Return who else computed on the GPUs; nobody does on a GPU that does not exist."""
+    known = [gpu.shared_frac for gpu in gpus if gpu.shared_frac is not None]
+    return msgspec.structs.replace(
+        facts_of([gpu.sums for gpu in gpus], facts.profile),
+        shared_looks=0.0 if facts.data_kind == "simulated" else max(known, default=None),
+        foreign_processes=max((gpu.foreign_count for gpu in gpus), default=0),
+    )
 
 
 def _share_of_time(working: Sequence[Sums], gpus: Sequence[GpuResult], profile: str) -> float:
@@ -218,51 +242,3 @@ def _share_of_time(working: Sequence[Sums], gpus: Sequence[GpuResult], profile: 
     name = f"complete_us:{profile}"
     whole = sum(gpu.sums.total(name) for gpu in gpus)
     return sum(sums.total(name) for sums in working) / whole if whole else 0.0
-
-
-def _own_notes(gpus: Sequence[GpuResult], score: Score, facts: RunFacts) -> list[str]:
-    """Return what the numbers themselves call for."""
-    notes = _idle_note(gpus)
-    if score.bound_exceeded_frac:
-        notes.append(
-            f"a counter was above 102 % of its bound for {score.bound_exceeded_frac:.1%} of the time: "
-            "wrong model or bound"
-        )
-    if (score.ceiling_exceeded_frac or 0.0) > STALE_CEILING_FRAC:
-        notes.append(
-            f"the attainable rate was exceeded for {score.ceiling_exceeded_frac:.0%} of the time: its entry is stale"
-        )
-    if score.score_pct is None:
-        return notes
-    lacking = sorted({g.model.name for g in gpus if g.model and facts.dtype and facts.dtype not in g.model.flops_peak})
-    if lacking:
-        notes.append(f"--dtype {facts.dtype}: {', '.join(lacking)} has no such tensor rate, so it decides nothing")
-    if any(g.bounds.ceilings_at_other_cap for g in gpus):
-        notes.append("attainable rates are of another power cap, or of a vBoost level that may not be ours: grade C")
-    missing = sorted({f"{r} of {g.model.name}" for g in gpus if g.model for r in g.bounds.ceilings_missing})
-    if missing:
-        notes.append(f"no attainable rate is known for {', '.join(missing)}: 100 % is taken, S_att is a lower value")
-    if facts.source.period_s >= SLOW_READS_S:
-        notes.append("reads of 1 s or more: windows are as long as the reads, the clock part is a lower bound")
-    return notes
-
-
-def _idle_note(gpus: Sequence[GpuResult]) -> list[str]:
-    idle = [gpu_number(gpu.info.nvml_index, gpu.info.index) for gpu in gpus if is_idle(gpu)]
-    if not idle:
-        return []
-    which = f"GPU {', '.join(idle)} had no work"
-    if len(idle) == len(gpus):
-        return [f"{which}: did the command use these GPUs?"]
-    return [f"{which} and counts in the mean: set CUDA_VISIBLE_DEVICES to the GPUs of this run"]
-
-
-def gpu_number(nvml_index: int | None, index: int) -> str:
-    """Return the number by which people know a GPU: the driver's, where there is one."""
-    return str(index if nvml_index is None else nvml_index)
-
-
-def is_idle(gpu: GpuResult) -> bool:
-    """Return whether a GPU is known to have had no work."""
-    engine = gpu.sums.mean("engine")
-    return engine is not None and engine < IDLE_GPU_ENGINE_FRAC

@@ -11,7 +11,7 @@ from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel
 from satscore.core.intervals import ACTIVE_FIELD, LINK_DIRECTIONS
 from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS, MERGED_PARTS
-from satscore.core.summary import Grade, Loss, LossPart, Score
+from satscore.core.summary import GpuUse, Grade, Loss, LossPart, Score
 from satscore.core.sums import Sums
 from satscore.core.units import PPM, US_PER_S, points
 
@@ -38,6 +38,11 @@ class GpuResult(msgspec.Struct, frozen=True, kw_only=True):
     model_note: str | None
     bounds: Bounds
     sums: Sums
+    use: GpuUse = "visible"
+    shared_frac: float | None = None
+    """Share of looks in which processes of others computed on it; None: not known."""
+    foreign_count: int = 0
+    """The most of them at a look."""
 
 
 class ScopeContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +54,8 @@ class ScopeContext(msgspec.Struct, frozen=True, kw_only=True):
     """Set where there can be no score at all: no pipe counters, unknown GPU, MIG."""
     stale_ceiling: bool
     dtype: str | None
+    shared: bool = False
+    """Processes of others compute on a GPU of the scope, and counters are of the whole GPU."""
 
 
 def score_of(sums: Sums, context: ScopeContext) -> Score:
@@ -139,7 +146,7 @@ def _grade(coverage: float, scope_us: int, context: ScopeContext) -> Grade | Non
         return "D"
     if context.no_score_reason is not None or scope_us == 0 or coverage < SCORE_COVERAGE_FRAC:
         return None
-    if coverage < FULL_COVERAGE_FRAC or context.stale_ceiling:
+    if coverage < FULL_COVERAGE_FRAC or context.stale_ceiling or context.shared:
         return "C"
     return "B"
 

@@ -15,6 +15,10 @@ Grade = Literal["A", "B", "C", "D"]
 Severity = Literal["high", "medium", "low", "info"]
 RunKind = Literal["command", "watch"]
 HeadlineKind = Literal["total", "steady", "none"]
+GpuUse = Literal["process", "environment", "visible", "assumed"]
+"""How it is known that the command uses a GPU: it computes there; the environment of its processes shows
+them the GPU; satscore's own environment does; or that one names it by a number that CUDA may count
+in another order."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,13 +190,13 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """One upper bound and where it comes from."""
 
     resource: str
-    """tensor, dram, fp64, fp32, fp16 (pipes), nvlink, pcie, c2c."""
+    """tensor, dram, fp64, fp32, fp16 (pipes), nvlink, pcie, c2c, power_module."""
     dtype: str | None
     """Data type of a tensor bound."""
-    role: Literal["peak", "attainable"]
-    """What S divides by, or the fraction of it that the best known kernel reaches."""
+    role: Literal["peak", "attainable", "cap"]
+    """What S divides by, the fraction of it that the best known kernel reaches, or a power cap that the site states."""
     kind: str
-    """datasheet, derived, measured or assumed."""
+    """datasheet, derived, measured or assumed; stated (a cap)."""
     value: float
     unit: str
     clock_mhz: float | None
@@ -211,6 +215,10 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     pci_bus_id: str | None
     uuid: str | None
     name: str | None
+    use: GpuUse
+    """How it is known that the command uses it."""
+    shared_frac: float | None
+    """Share of looks in which processes of others computed on it; null: no look could tell."""
     model_id: str | None
     model_note: str | None
     """Why no hardware model fits, and the file to add."""
@@ -228,6 +236,16 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Main reason, for the same counters."""
 
 
+class UnusedGpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU that is read but known not to be used by the command: it is in no score."""
+
+    index: int
+    nvml_index: int | None
+    uuid: str | None
+    known_by: Literal["process", "environment"]
+    """The command's processes compute on other GPUs, or their environment shows them others only."""
+
+
 class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One rank (one process of the job) and its GPUs."""
 
@@ -238,6 +256,7 @@ class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
     loss: Loss | None
     rates: Rates
     gpus: list[GpuSummary]
+    gpus_unused: list[UnusedGpu]
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from satscore.counters.nvml_device import Device, NoPipes
 from satscore.counters.nvml_events import XidWatch
 from satscore.counters.nvml_info import Found, find_gpus, read_driver
 from satscore.counters.nvml_notes import NoteBook
+from satscore.counters.nvml_processes import compute_processes
 from satscore.counters.nvml_scopes import SUPERCHIP_FIELDS, is_superchip
 from satscore.counters.source import MIN_GAP_NS, SourceKind
 from satscore.errors import CounterError
@@ -70,7 +71,11 @@ class NvmlSource:
 
     def processes(self) -> dict[str, list[int]] | None:
         """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""
-        return None
+        try:
+            return compute_processes()
+        except Exception as error:  # noqa: BLE001 - as for a read
+            self._notes.say(f"reading the GPUs' processes failed ({error!r}); please report it")
+            return None
 
     def notes(self) -> list[str]:
         """Return what could not be read, each once: later calls return only what is new."""

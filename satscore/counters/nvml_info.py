@@ -67,6 +67,7 @@ def read_info(api: Nvml, index: int, handle: Any, driver: Driver) -> GpuInfo:  #
     """Return the facts of one GPU; None for each that it does not tell."""
     pci = api.ask("nvmlDeviceGetPciInfo_v3", handle)[1]
     capability = api.ask("nvmlDeviceGetCudaComputeCapability", handle)[1]
+    mig_enabled = _mig_enabled(*api.ask("nvmlDeviceGetMigMode", handle))
     return GpuInfo(
         index=index,
         uuid=_text(api.ask("nvmlDeviceGetUUID", handle)[1]),
@@ -79,7 +80,8 @@ def read_info(api: Nvml, index: int, handle: Any, driver: Driver) -> GpuInfo:  #
         sm_clock_max_mhz=_mhz(api.ask("nvmlDeviceGetMaxClockInfo", handle, ids.CLOCK_SM)[1]),
         mem_clock_max_mhz=_mhz(api.ask("nvmlDeviceGetMaxClockInfo", handle, ids.CLOCK_MEM)[1]),
         compute_capability=capability,
-        mig_enabled=_mig_enabled(*api.ask("nvmlDeviceGetMigMode", handle)),
+        mig_enabled=mig_enabled,
+        mig_devices=_mig_devices(api, handle) if mig_enabled else (),
         driver_version=driver.version,
         cuda_driver_version=driver.cuda_version,
     )
@@ -124,3 +126,11 @@ def _mig_enabled(code: int, modes: list[int] | None) -> bool | None:
     if code in (ids.NOT_SUPPORTED, ids.FUNCTION_NOT_FOUND):
         return False  # a GPU or driver without MIG
     return None if modes is None else modes[0] == 1
+
+
+def _mig_devices(api: Nvml, handle: Any) -> tuple[str, ...]:  # noqa: ANN401 - pynvml has no types
+    """Return the names of a GPU's slices; instance numbers may have gaps."""
+    slots = api.ask("nvmlDeviceGetMaxMigDeviceCount", handle)[1] or 0
+    slices = (api.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot) for slot in range(slots))
+    names = (_text(api.ask("nvmlDeviceGetUUID", found)[1]) for code, found in slices if code == ids.OK)
+    return tuple(name for name in names if name)

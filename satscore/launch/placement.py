@@ -6,42 +6,97 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class HasUuid(Protocol):
+    class ListedGpu(Protocol):
         """A GPU as the driver lists it."""
+
+        @property
+        def name(self) -> str | None:
+            """The name of its model."""
 
         @property
         def uuid(self) -> str | None:
             """The driver's stable name of the GPU, ``GPU-...``."""
 
+        @property
+        def mig_devices(self) -> tuple[str, ...]:
+            """The names of its slices, ``MIG-...``."""
 
-def visible_gpus(setting: str | None, gpus: "Sequence[HasUuid]") -> tuple[list[int], str | None]:
+
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
+_DRIVERS_ORDER = "PCI_BUS_ID"
+_OLD_SLICE = "mig-gpu-"
+
+
+def visible_gpus(setting: str | None, gpus: "Sequence[ListedGpu]") -> tuple[list[int], str | None]:
     """Return the positions of the GPUs that the command can use, and a note where that is unclear.
 
     CUDA's rules: unset shows all, empty shows none, and the list ends at the first entry that is
-    invalid or a repetition.
+    invalid or a repetition. A slice of a GPU stands for the whole GPU here, and the note says so.
 
     Args:
-        setting: CUDA_VISIBLE_DEVICES, or None if it is not set.
-        gpus: The driver's list, in its order. Ordinals are taken in that order, which is CUDA's for
-            identical GPUs.
+        setting: CUDA_VISIBLE_DEVICES, or None if it is not set. (NVIDIA_VISIBLE_DEVICES speaks to the
+            container runtime: it decided which GPUs are here at all.)
+        gpus: The driver's list, in its order. Ordinals are taken in that order, see ``counts_otherwise``.
     """
     if setting is None:
         return list(range(len(gpus))), None
     chosen: list[int] = []
-    for entry in (part.strip() for part in setting.split(",")):
-        position = _position(entry, gpus)
-        if position is None or position in chosen:
-            if entry.startswith("MIG-"):
-                return chosen, f"CUDA_VISIBLE_DEVICES names a MIG slice ({entry}): slices cannot be scored"
+    slices: list[str] = []
+    for entry in (part.strip().lower() for part in setting.split(",")):
+        is_slice = entry.startswith("mig-")
+        position = _parent(entry, gpus) if is_slice else _position(entry, gpus)
+        if is_slice and position is None:
+            return chosen, f"{VISIBLE_VARIABLE}={setting!r} names a MIG slice that is not here: slices cannot be scored"
+        if position is None or entry in slices or (position in chosen and not is_slice):
             break
-        chosen.append(position)
-    if not chosen:
-        return [], f"CUDA_VISIBLE_DEVICES={setting!r} shows the command no GPU"
-    return chosen, None
+        slices += [entry] if is_slice else []
+        chosen += [] if position in chosen else [position]
+    if slices:
+        return chosen, f"{VISIBLE_VARIABLE}={setting!r} names a MIG slice: slices cannot be scored, whole GPUs are read"
+    return chosen, None if chosen else f"{VISIBLE_VARIABLE}={setting!r} shows the command no GPU"
 
 
-def _position(entry: str, gpus: "Sequence[HasUuid]") -> int | None:
-    if entry.isascii() and entry.isdigit():
+def counts_otherwise(setting: str | None, order: str | None, gpus: "Sequence[ListedGpu]") -> bool:
+    """Return whether CUDA may mean other GPUs than ``visible_gpus`` chose.
+
+    CUDA counts the fastest GPU first unless CUDA_DEVICE_ORDER is PCI_BUS_ID, which is the driver's
+    order; among GPUs of one model both are the same.
+
+    Args:
+        setting: CUDA_VISIBLE_DEVICES, or None if it is not set.
+        order: CUDA_DEVICE_ORDER, or None if it is not set.
+        gpus: As for ``visible_gpus``.
+    """
+    models = {gpu.name for gpu in gpus}
+    if setting is None or order == _DRIVERS_ORDER or (len(models) <= 1 and None not in models):
+        return False
+    chosen, _ = visible_gpus(setting, gpus)
+    by_number = any(_is_number(part.strip()) for part in setting.split(","))
+    return by_number and 0 < len(chosen) < len(gpus)
+
+
+def _is_number(entry: str) -> bool:
+    return entry.isascii() and entry.isdigit()
+
+
+def _position(entry: str, gpus: "Sequence[ListedGpu]") -> int | None:
+    """Return the GPU that a number, a full or an abbreviated UUID in lower case names alone."""
+    if _is_number(entry):
         return int(entry) if int(entry) < len(gpus) else None
-    matching = [i for i, gpu in enumerate(gpus) if entry.startswith("GPU-") and (gpu.uuid or "").startswith(entry)]
+    if not entry.startswith("gpu-"):
+        return None
+    matching = [i for i, gpu in enumerate(gpus) if (gpu.uuid or "").lower().startswith(entry)]
     return matching[0] if len(matching) == 1 else None
+
+
+def _parent(entry: str, gpus: "Sequence[ListedGpu]") -> int | None:
+    """Return the GPU of a slice: by the driver's list, or by the older name that has it in full."""
+    names = [(i, name.lower()) for i, gpu in enumerate(gpus) for name in gpu.mig_devices]
+    matching = [i for i, name in names if name.startswith(entry)]
+    if len(matching) == 1:
+        return matching[0]
+    if not entry.startswith(_OLD_SLICE):
+        return None
+    uuid = entry.removeprefix("mig-").partition("/")[0]
+    return next((i for i, gpu in enumerate(gpus) if (gpu.uuid or "").lower() == uuid), None)

@@ -5,6 +5,7 @@ import errno
 import os
 from pathlib import Path
 
+DEFAULT_PARENT = "satscore-runs"
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 

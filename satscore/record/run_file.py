@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from satscore.core.gpu import GpuInfo
+from satscore.core.placement import Placement
 from satscore.core.summary import Cost, DataKind, RunKind
 from satscore.errors import RecordError
 from satscore.record.files import write_atomic
@@ -55,6 +56,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     format_version: int
     satscore_version: str
     start: RunStart
+    placement: Placement | None = None
+    """Which GPUs the command uses, kept up to date during the run; None: nobody looked."""
     end: RunEnd | None = None
 
 

@@ -31,6 +31,13 @@ class DiskThread:
         self._waiting.put(None)
         self._thread.join()
 
+    def notes(self) -> list[str]:
+        """Return what is not on the disk because of it."""
+        notes = [f"recording failed: {failure}" for failure in self.failures[:1]]
+        if self.refused_count:
+            notes.append(f"{self.refused_count} batches are not in the recording: the disk did not keep up")
+        return notes
+
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
             try:

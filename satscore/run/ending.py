@@ -1,5 +1,6 @@
 """The command's end: when, how, and the event that wakes all who wait for it. Standard library only."""
 
+import signal
 import threading
 import time
 
@@ -13,6 +14,16 @@ class Ending:
         """CLOCK_MONOTONIC at the command's end; None while it runs."""
         self.exit_code: int | None = None
         self.signal: int | None = None
+
+    @property
+    def signal_name(self) -> str | None:
+        """SIGTERM for 15, SIGRTMIN+2 for 36; None if no signal ended it."""
+        if self.signal is None:
+            return None
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"SIGRTMIN+{self.signal - signal.SIGRTMIN}"
 
     def set(self, exit_code: int | None, signal: int | None) -> None:
         """Say that the command has ended now.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from satscore.core.summary import Summary
+    from satscore.run.measurement import Measurement
 
 EXIT_WAIT_VARIABLE = "SATSCORE_EXIT_WAIT_S"
 EXIT_WAIT_S = 3.0
@@ -53,11 +54,18 @@ class Telemetry:
         self.summary: Summary | None = None
         """The result, once ``finish`` has returned; None: there is none, or it did not come in time."""
         self._problems: list[str] = []
+        self._measurement: Measurement | None = None
         self._thread = threading.Thread(target=self._run, name="satscore-telemetry", daemon=True)
 
     def start(self) -> None:
         """Start measuring; returns at once."""
         self._thread.start()
+
+    def has_source(self) -> bool | None:
+        """Return whether there are counters to read; None while that is not known yet."""
+        if not (self._opened.is_set() or self._done.is_set()):
+            return None
+        return self._measurement is not None and self._measurement.has_source
 
     def finish(self, exit_code: int | None, signal: int | None) -> None:
         """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s).
@@ -73,8 +81,9 @@ class Telemetry:
             self._give_up()
         if self._block and not self._options.quiet:
             say(self._block)
+        after = "; the command is not affected" if self._command else ""
         for problem in self._problems:
-            say(f"satscore: {problem}; the command is not affected")
+            say(f"satscore: {problem}{after}")
 
     def _give_up(self) -> None:
         """Say what is missing because it did not come in time; the text may be there already."""
@@ -92,6 +101,7 @@ class Telemetry:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
             measurement = Measurement(self._options, self._command, self._started_ns, self._load_view)
+            self._measurement = measurement
             measurement.run(self._opened, self._ending)
             self._problems = measurement.conclude(self._ending, self._publish)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end

@@ -3,7 +3,6 @@
 import datetime as dt
 import os
 import platform
-import signal
 import socket
 import threading
 import time
@@ -13,21 +12,22 @@ from pathlib import Path
 
 from satscore import __version__
 from satscore.core.fields import FIELDS
-from satscore.core.gpu import GpuInfo
 from satscore.core.redact import redact
 from satscore.core.units import NS_PER_S
+from satscore.counters.replay import PREFIX, ReplaySpec, parse_replay
 from satscore.counters.select import no_pipes_reason, open_source
 from satscore.counters.source import Source
-from satscore.launch.placement import visible_gpus
 from satscore.launch.request import RunOptions
 from satscore.run.disk import DiskThread
 from satscore.run.ending import Ending
+from satscore.run.lookout import GpuChoice, Lookout
 from satscore.run.own_cost import own_cost
 from satscore.run.sampler import Sampler
 from satscore.run.tail import cut, unread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from satscore.core.placement import Placement
     from satscore.core.readings import ReadingTable
     from satscore.core.summary import Summary
     from satscore.record.run_file import RunEnd, StreamHeader
@@ -65,6 +65,9 @@ class Measurement:
         self._started_at = dt.datetime.fromtimestamp(started_s, tz=dt.UTC)
         self._load_view = load_view
         self._notes: list[str] = []
+        self._choice = GpuChoice(os.environ)
+        self._lookout: Lookout | None = None
+        self._placement: Placement | None = None
         self._no_pipes_reason: str | None = None
         self._source: Source | None = None
         self._sampler: Sampler | None = None
@@ -80,26 +83,39 @@ class Measurement:
             opened: Set here once it is known whether there is a source.
             ending: Set by the caller when the command has ended.
         """
-        source, notes = open_source(self._options.source, self._visible)
+        source, notes = open_source(self._options.source, self._choice.choose, self._open_replay)
+        self._source = source
         opened.set()
-        self._notes += notes
+        self._notes += [*notes, *([self._choice.note] if self._choice.note else [])]
         self._no_pipes_reason = no_pipes_reason(source, notes)
         if source is None:
             ending.event.wait()
             return
-        self._source = source
-        self._sampler = Sampler(source, self._options.period_s, ending.event)
+        self._sampler = Sampler(source, _read_period_s(self._options), ending.event)
         self._sampler.start()
         self._covered_ns = dict.fromkeys((gpu.index for gpu in source.gpus), self._sampler.base_ns)
         self._prepare(source)
+        if self._command and source.kind == "measured":
+            self._lookout = Lookout(source, self._choice, os.getpid(), ending.event)
+            self._lookout.start(self._keep)
         wait_s = FIRST_BATCH_S
-        while not ending.event.wait(wait_s):
+        # On the source's axis: a simulation or replay at 100 times the speed fills a batch 100 times as fast.
+        while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
             self._record(self._take(self._sampler, ending))
             wait_s = BATCH_S
         answered = self._sampler.stop(LAST_READ_WAIT_S)
         if not answered:
             self._notes.append("the driver did not answer the last read: the end of the run is not covered")
-        self._last = self._take(self._sampler, ending, fill=not answered or self._sampler.failure is not None)
+        # Time that a recording does not cover is none of this run's.
+        is_lost = (not answered or self._sampler.failure is not None) and source.name != "replay"
+        self._last = self._take(self._sampler, ending, fill=is_lost)
+        if self._lookout is not None:
+            self._placement = self._lookout.placement
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a source has been opened."""
+        return self._source is not None
 
     def conclude(self, ending: Ending, publish: "Callable[[str, Summary | None], None]") -> list[str]:
         """Make the text to print, then write all files.
@@ -130,6 +146,7 @@ class Measurement:
         end, summary = self._summary(ending)
         publish(self._render(summary), summary)
         data = encode(summary)
+        self._recorder.placement = self._placement
         problems = [*(self._recorder.notes if self._options.quiet else []), *self._recorder.end(end, data)]
         problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
         return [*problems, problem] if problem else problems
@@ -138,13 +155,16 @@ class Measurement:
         assert self._recorder is not None
         end, directory = self._run_end(ending), self._recorder.directory
         shown = str(directory) if directory else None
-        return end, self._summarise(self._start, end, self._ranks, version=__version__, directory=shown)
+        summary = self._summarise(
+            self._start, end, self._ranks, version=__version__, directory=shown, placement=self._placement
+        )
+        return end, summary
 
-    def _visible(self, gpus: list[GpuInfo]) -> list[int]:
-        chosen, note = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), gpus)
-        if note:
-            self._notes.append(note)
-        return [gpus[i].index for i in chosen]
+    def _open_replay(self, spec: ReplaySpec) -> Source:
+        from satscore.run.replay_source import open_replay  # noqa: PLC0415 - numpy and Arrow: only replays wait
+
+        source, self._placement = open_replay(spec, self._started_ns)
+        return source
 
     def _prepare(self, source: Source | None) -> None:
         """Open the recording and the session; the source is sampled meanwhile.
@@ -182,11 +202,9 @@ class Measurement:
         assert self._recorder is not None
         self._disk.submit(partial(self._recorder.append, table))
 
-    def _disk_notes(self) -> list[str]:
-        notes = [f"recording failed: {failure}" for failure in self._disk.failures[:1]]
-        if self._disk.refused_count:
-            notes.append(f"{self._disk.refused_count} batches are not in the recording: the disk did not keep up")
-        return notes
+    def _keep(self, placement: "Placement") -> None:
+        assert self._recorder is not None
+        self._disk.submit(partial(self._recorder.update, placement))
 
     def _directory(self, stamp: str) -> Path | None:
         from satscore.run.recorder import default_directory  # noqa: PLC0415
@@ -198,24 +216,26 @@ class Measurement:
         return default_directory(stamp, self._options.label or None, self._command)
 
     def _open_session(self, source: Source) -> "StreamHeader":
-        from satscore.record.run_file import FORMAT_VERSION, StreamHeader  # noqa: PLC0415
-        from satscore.run.models import load_models  # noqa: PLC0415
+        from satscore.record.run_file import FORMAT_VERSION, StreamHeader, json_text  # noqa: PLC0415
+        from satscore.run.module_cap import known_hardware  # noqa: PLC0415
         from satscore.run.session import Session  # noqa: PLC0415
 
+        gpus, models, notes = known_hardware(source, os.environ)
+        self._notes += notes
         header = StreamHeader(
             format_version=FORMAT_VERSION,
             hostname=socket.gethostname(),
             rank=RANK,
             local_rank=None,
             source=source.name,
-            scenario=None if source.kind == "measured" else self._options.source,
+            scenario=None if source.kind == "measured" else json_text(self._options.source),
             data_kind=source.kind,
             has_pipe_counters=source.has_pipe_counters,
             grid_offset_ns=_grid_offset_ns(source),
             fields=[field.name for field in FIELDS],
-            gpus=list(source.gpus),
+            gpus=gpus,
         )
-        self._ranks.append((header, Session.of(header, self._start, load_models())))
+        self._ranks.append((header, Session.of(header, self._start, models)))
         return header
 
     def _take(self, sampler: Sampler, ending: Ending, *, fill: bool = False) -> "ReadingTable":
@@ -246,7 +266,9 @@ class Measurement:
 
         sampler, recorder = self._sampler, self._recorder
         self._notes += self._source.notes() if self._source else []
-        notes = [*self._notes, *(recorder.notes if recorder else []), *self._disk_notes()]
+        notes = [*self._notes, *(recorder.notes if recorder else []), *self._disk.notes()]
+        if self._lookout is not None and self._lookout.failure:
+            notes.append(f"which GPUs the command uses was not (wholly) looked at: {self._lookout.failure}")
         if sampler is not None and sampler.failure:
             notes.append(f"sampling stopped: {sampler.failure}")
         if sampler is not None and sampler.dropped_count:
@@ -254,7 +276,7 @@ class Measurement:
         ended_ns = ending.at_ns or time.monotonic_ns()
         return RunEnd(
             exit_code=ending.exit_code,
-            exit_signal=None if ending.signal is None else signal_name(ending.signal),
+            exit_signal=ending.signal_name,
             duration_s=(ended_ns - self._started_ns) / NS_PER_S,
             late_reads_count=sampler.late_reads_count if sampler else 0,
             latest_read_s=sampler.latest_read_s if sampler else 0.0,
@@ -264,15 +286,13 @@ class Measurement:
         )
 
 
+def _read_period_s(options: RunOptions) -> float:
+    """Return the time between reads on the source's axis; a replay is asked once a period of real time."""
+    is_replay = options.source.startswith(PREFIX)
+    return options.period_s * (parse_replay(options.source).speed if is_replay else 1.0)
+
+
 def _grid_offset_ns(source: Source) -> int:
     if source.grid_offset_ns is not None:
         return source.grid_offset_ns
     return time.time_ns() - source.clock.now_ns()
-
-
-def signal_name(number: int) -> str:
-    """Return SIGTERM for 15, SIGRTMIN+2 for 36."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -1,10 +1,12 @@
 """What a run leaves on disk. Every failure ends the recording, never the run, and is said once."""
 
+import contextlib
 import re
 from pathlib import Path
 
+from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
-from satscore.record.files import make_run_directory, write_atomic, write_requested
+from satscore.record.files import DEFAULT_PARENT, make_run_directory, write_atomic, write_requested
 from satscore.record.run_file import (
     FORMAT_VERSION,
     RUN_FILE,
@@ -18,7 +20,6 @@ from satscore.record.run_file import (
 from satscore.record.stream import StreamWriter
 
 SUMMARY_FILE = "summary.json"
-DEFAULT_PARENT = "satscore-runs"
 
 
 def default_directory(started_stamp: str, label: str | None, command: list[str]) -> Path:
@@ -46,6 +47,8 @@ class Recorder:
     def __init__(self, wanted: Path | None, *, with_readings: bool, version: str) -> None:
         self.directory: Path | None = None
         self.notes: list[str] = []
+        self.placement: Placement | None = None
+        """Which GPUs the command uses: part of ``run.json`` whenever that is written."""
         self._wanted = wanted
         self._with_readings = with_readings
         self._version = version
@@ -64,15 +67,22 @@ class Recorder:
         self._start = start
         try:
             directory = make_run_directory(self._wanted, RUN_FILE)
-            write_run_file(
-                directory, RunFile(format_version=FORMAT_VERSION, satscore_version=self._version, start=start)
-            )
+            write_run_file(directory, self._content(start))
             self.directory = directory
             if self._with_readings and header is not None:
                 name = f"readings-{header.hostname}-{header.rank}.arrows"
                 self._stream = StreamWriter(directory / name, header)
         except OSError as error:
             self._give_up("nothing is recorded", error, "name a writable directory with --out")
+
+    def update(self, placement: Placement) -> None:
+        """Keep which GPUs the command uses, so that a report knows it even if satscore is killed."""
+        self.placement = placement
+        if self.directory is None or self._start is None:
+            return
+        # The end of the run writes the file once more, and says so where that fails.
+        with contextlib.suppress(OSError):
+            write_run_file(self.directory, self._content(self._start))
 
     def append(self, table: ReadingTable) -> None:
         """Write readings; after the first failure this does nothing."""
@@ -96,7 +106,7 @@ class Recorder:
         """Write how the run ended, and its summary; return what could not be written."""
         if self.directory is None or self._start is None:
             return []
-        content = RunFile(format_version=FORMAT_VERSION, satscore_version=self._version, start=self._start, end=end)
+        content = self._content(self._start, end)
         problems = []
         try:
             end_run_file(self.directory, content)
@@ -107,6 +117,15 @@ class Recorder:
         except OSError as error:
             problems.append(f"cannot write {self.directory / SUMMARY_FILE}: {error.strerror}")
         return problems
+
+    def _content(self, start: RunStart, end: RunEnd | None = None) -> RunFile:
+        return RunFile(
+            format_version=FORMAT_VERSION,
+            satscore_version=self._version,
+            start=start,
+            placement=self.placement,
+            end=end,
+        )
 
     def write_json(self, path: str, summary: bytes) -> str | None:
         """Write the summary where the user asked; return what went wrong, or None."""

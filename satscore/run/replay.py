@@ -1,5 +1,6 @@
 """A recorded run through the same path as a live one: run directory in, summary out."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,14 @@ from satscore.core.summary import Summary
 from satscore.errors import RecordError
 from satscore.record.run_file import RUN_FILE, RunFile, read_run_file
 from satscore.record.stream import Recording, repair
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 from satscore.run.results import summarise
 from satscore.run.session import Session
 
 CUT_NOTE = "the recording of rank {rank} was cut off: its last batch is lost, everything before it counts"
 QUIET_S = 60.0
 """A recording that nobody has written to for this long has ended: a batch is written at least every 30 s."""
-CHUNK_READINGS = 8192
+CHUNK_READINGS = 16384
 """Readings scored at a time: a day of four GPUs is 17,280 batches, and each call costs milliseconds."""
 
 
@@ -51,17 +52,23 @@ def rebuild(directory: Path) -> Rebuilt:
             f"{directory}: no recording of readings (readings-*.arrows)",
             hint="the run was made with --record no or without a GPU; its summary.json has the result, if any",
         )
-    models = load_models()
-    ranks, warnings, live = [], list[str](), False
+    library = load_library(os.environ)
+    ranks, warnings, live = [], library.notes(), False
     for path in paths:
         recording = Recording(path)
-        ranks.append((recording.header, _replay(recording, content, models)))
+        ranks.append((recording.header, _replay(recording, content, library.models)))
         is_live = recording.is_live()
         live = live or is_live is True
         if recording.cut_off and not is_live:
             warnings.append(_mend(recording, has_ended=is_live is False and content.end is not None))
     summary = summarise(
-        content.start, content.end, ranks, version=content.satscore_version, directory=str(directory), live=live
+        content.start,
+        content.end,
+        ranks,
+        version=content.satscore_version,
+        directory=str(directory),
+        live=live,
+        placement=content.placement,
     )
     return Rebuilt(summary=summary, warnings=tuple(warnings))
 

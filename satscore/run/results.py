@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from satscore.core.assemble import RunFacts, assemble
+from satscore.core.placement import NOTHING_KNOWN, Placement
 from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
 from satscore.core.units import NS_PER_S
 from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
@@ -23,6 +24,7 @@ def summarise(
     version: str,
     directory: str | None,
     live: bool = False,
+    placement: Placement | None = None,
 ) -> Summary:
     """Return the summary of a run.
 
@@ -33,9 +35,12 @@ def summarise(
         version: satscore's version that measured.
         directory: The run directory as shown to the user, or None.
         live: Whether the run is still being recorded.
+        placement: Which GPUs the command uses; None: nobody looked.
     """
+    placement = placement or NOTHING_KNOWN
     sessions = [session for _, session in ranks]
-    notes = [note for session in sessions for note in session.notes()]
+    notes = [note for session in sessions for note in session.notes(placement)]
+    notes += _unread_notes(placement, ranks)
     notes += end.notes if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
     facts = RunFacts(
         satscore_version=version,
@@ -49,8 +54,21 @@ def summarise(
         notes=tuple(dict.fromkeys(notes)),
         cost=end.cost if end else NO_COST,
     )
-    results = [s.result(rank=h.rank, local_rank=h.local_rank, hostname=h.hostname) for h, s in ranks]
+    results = [
+        s.result(rank=h.rank, local_rank=h.local_rank, hostname=h.hostname, placement=placement) for h, s in ranks
+    ]
     return assemble(facts, results)
+
+
+def _unread_notes(placement: Placement, ranks: Sequence[tuple[StreamHeader, Session]]) -> list[str]:
+    """Return a note on the GPUs that the command uses and that nobody reads."""
+    outside = placement.used_outside({gpu.uuid for header, _ in ranks for gpu in header.gpus}) if ranks else ()
+    if not outside:
+        return []
+    which = ", ".join(f"GPU {gpu.nvml_index} ({gpu.uuid})" for gpu in outside)
+    verb = "uses" if placement.known_by == "process" else "is shown"
+    remedy = "start satscore with the CUDA_VISIBLE_DEVICES (and CUDA_DEVICE_ORDER) of the command, or without"
+    return [f"the command {verb} {which}, which nobody reads: {remedy}"]
 
 
 def _data_kind(headers: Sequence[StreamHeader]) -> DataKind:

@@ -7,9 +7,11 @@ from satscore.core.bounds import resolve, unmodelled
 from satscore.core.fields import Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel, MatchResult, match
+from satscore.core.placement import NOTHING_KNOWN, Placement
 from satscore.core.readings import ReadingTable
 from satscore.core.scorer import GpuScorer
 from satscore.core.summarise import GpuResult
+from satscore.core.summary import UnusedGpu
 from satscore.record.run_file import RunStart, StreamHeader
 
 
@@ -74,16 +76,33 @@ class Session:
         for scorer in self._scorers.values():
             scorer.finish()
 
-    def result(self, *, rank: int, local_rank: int | None, hostname: str) -> RankResult:
-        """Return the results of all closed windows."""
-        gpus = tuple(_result(gpu, self._matches[gpu.index], self._scorers) for gpu in self.gpus)
-        return RankResult(rank=rank, local_rank=local_rank, hostname=hostname, gpus=gpus)
+    def result(
+        self, *, rank: int, local_rank: int | None, hostname: str, placement: Placement = NOTHING_KNOWN
+    ) -> RankResult:
+        """Return the results of all closed windows; GPUs that the command does not use are apart."""
+        return RankResult(
+            rank=rank,
+            local_rank=local_rank,
+            hostname=hostname,
+            gpus=tuple(
+                _result(gpu, self._matches[gpu.index], self._scorers, placement) for gpu in self._used(placement)
+            ),
+            unused=tuple(
+                UnusedGpu(index=gpu.index, nvml_index=gpu.nvml_index, uuid=gpu.uuid, known_by=placement.known_by)
+                for gpu in self.gpus
+                if placement.known_by and placement.use_of(gpu.uuid) is None
+            ),
+        )
 
-    def notes(self) -> list[str]:
-        """Return what the choice of hardware models left open, once each."""
-        texts = [note for found in self._matches.values() for note in found.notes]
-        texts += [found.reason for found in self._matches.values() if found.model is None]
+    def notes(self, placement: Placement = NOTHING_KNOWN) -> list[str]:
+        """Return what the choice of hardware models for the used GPUs left open, once each."""
+        matches = [self._matches[gpu.index] for gpu in self._used(placement)]
+        texts = [note for found in matches for note in found.notes]
+        texts += [found.reason for found in matches if found.model is None]
         return list(dict.fromkeys(texts))
+
+    def _used(self, placement: Placement) -> list[GpuInfo]:
+        return [gpu for gpu in self.gpus if placement.use_of(gpu.uuid)]
 
 
 def _scorer(gpu: GpuInfo, found: MatchResult, profile: str, dtype: str | None, grid_offset_ns: int) -> GpuScorer:
@@ -91,12 +110,15 @@ def _scorer(gpu: GpuInfo, found: MatchResult, profile: str, dtype: str | None, g
     return GpuScorer(bounds, profile, grid_offset_ns=grid_offset_ns)
 
 
-def _result(gpu: GpuInfo, found: MatchResult, scorers: Mapping[int, GpuScorer]) -> GpuResult:
-    scorer = scorers[gpu.index]
+def _result(gpu: GpuInfo, found: MatchResult, scorers: Mapping[int, GpuScorer], placement: Placement) -> GpuResult:
+    scorer, looks = scorers[gpu.index], placement.looks_of(gpu.uuid)
     return GpuResult(
         info=gpu,
         model=found.model,
         model_note=None if found.model else found.reason,
         bounds=scorer.bounds,
         sums=scorer.snapshot(),
+        use=placement.use_of(gpu.uuid) or "visible",
+        shared_frac=looks.shared_frac if looks else None,
+        foreign_count=looks.foreign_max_count if looks else 0,
     )

@@ -78,11 +78,16 @@ class _Block:
         peaks, source = words.peaks(summary, gpu)
         yield self._line("bound", peaks)
         yield self._line("", source)
-        yield self._join("", words.state(job.rates, gpu), "; ")
+        yield from self._state(list(words.state(job.rates, gpu)))
         yield from self._losses()
-        if job.gpus_count > 1:
-            yield self._line("GPUs", words.over_gpus(summary))
+        yield from self._gpus(shown=job.gpus_count > 1)
         yield self._join("signals", words.signals(job.score, job.rates), ", ")
+
+    def _state(self, parts: list[str]) -> Iterator[str]:
+        """Yield caps and attainable rates in one line, or in one each where that is too long."""
+        joined = "; ".join(parts)
+        for text in [joined] if len(joined) <= self._width - LABEL else parts:
+            yield self._line("", text)
 
     def _losses(self) -> Iterator[str]:
         """Yield one line per top part, largest first, with its parts."""
@@ -126,8 +131,13 @@ class _Block:
         achieved = list(words.achieved(rates))
         if achieved:
             yield self._join("achieved", achieved, ", ")
-        if self._summary.job.gpus_scored_count:
-            yield self._line("GPUs", words.over_gpus(self._summary))
+        yield from self._gpus(shown=self._summary.job.gpus_scored_count > 0)
+
+    def _gpus(self, *, shown: bool) -> Iterator[str]:
+        """Yield the GPUs that count, where that says more than the headline, and those that do not."""
+        texts = [words.over_gpus(self._summary) if shown else "", words.unused(self._summary)]
+        for i, text in enumerate(filter(None, texts)):
+            yield self._line("" if i else "GPUs", text)
 
     def _wrapped(self, text: str) -> list[str]:
         return textwrap.wrap(words.printable(text), self._width - LABEL)

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
-from satscore.core.assemble import gpu_number
+from satscore.core.own_notes import gpu_number
 from satscore.core.summary import (
     Bound,
     Cost,
@@ -20,6 +20,10 @@ from satscore.core.summary import (
 
 SHOWN_PCT = 0.05
 """Parts that would be printed as 0.0 are left out."""
+SAME_CAP_W = 0.5
+"""A mean limit is kept in mW per window: it never differs by so much from a cap that held all the time."""
+REPLAY_WIDTH = 24
+"""Columns for what is replayed: of a long path the end tells more."""
 NAMES = {
     "idle": "nothing on the GPU",
     "coverage": "SMs empty",
@@ -56,8 +60,11 @@ def mark(summary: Summary) -> str:
     """Return the mark that stands wherever the numbers of this summary stand; empty if measured."""
     if summary.data_kind == "measured":
         return ""
-    word = {"simulated": "SIMULATED", "replay": "REPLAY"}[summary.data_kind]
-    return f"{word} ({summary.source.scenario})" if summary.source.scenario else word
+    simulated = "SIMULATED" if summary.data_kind == "simulated" else ""
+    replay = "REPLAY" if "replay" in (summary.data_kind, summary.source.name) else ""
+    scenario = summary.source.scenario or ""
+    shown = "..." + scenario[3 - REPLAY_WIDTH :] if replay and len(scenario) > REPLAY_WIDTH else scenario
+    return " ".join(filter(None, (simulated, replay, f"({shown})" if shown else "")))
 
 
 def title(summary: Summary) -> tuple[list[str], str, list[str]]:
@@ -130,8 +137,8 @@ def _rate(row: Bound) -> str:
 
 def state(rates: Rates, gpu: GpuSummary) -> Iterator[str]:
     """Yield the caps and vBoost in force, and the attainable fractions that they choose (~ assumed)."""
-    limits = (("GPU cap", rates.power_limit_gpu_w), ("module cap", rates.power_limit_module_w))
-    caps = [f"{scope} {limit:.0f} W" for scope, limit in limits if limit is not None]
+    limits = (("GPU cap", rates.power_limit_gpu_w, ""), ("module cap", rates.power_limit_module_w, _stated(rates, gpu)))
+    caps = [f"{scope} {limit:.0f} W{by}" for scope, limit, by in limits if limit is not None]
     vboost = "unknown" if gpu.vboost_level is None else str(gpu.vboost_level)
     yield ", ".join([*(caps or ["power cap unknown"]), f"vBoost {vboost}"])
     shares = [
@@ -140,6 +147,13 @@ def state(rates: Rates, gpu: GpuSummary) -> Iterator[str]:
         if row.role == "attainable"
     ]
     yield "attainable: " + ", ".join([*shares, *(f"{r} unknown" for r in gpu.ceilings_missing)])
+
+
+def _stated(rates: Rates, gpu: GpuSummary) -> str:
+    """Return who states the module cap in force, if not the driver."""
+    limit = rates.power_limit_module_w
+    is_site = any(row.role == "cap" and limit is not None and abs(row.value - limit) < SAME_CAP_W for row in gpu.bounds)
+    return " (site)" if is_site else ""
 
 
 def part_text(part: LossPart) -> str:
@@ -161,6 +175,16 @@ def over_gpus(summary: Summary) -> str:
         return head
     worst, best = (f"{e.score_pct:.1f} ({_which(summary, e)})" for e in (job.worst, job.best))
     return f"{head}: {mean}worst {worst}, best {best}"
+
+
+def unused(summary: Summary) -> str:
+    """Return which GPUs are read but in no number here, and why; empty if there are none."""
+    gpus = [gpu for rank in summary.ranks for gpu in rank.gpus_unused]
+    if not gpus:
+        return ""
+    numbers = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in gpus)
+    which = f"GPU {numbers}" if summary.job.ranks_count == 1 else f"{len(gpus)} GPUs"
+    return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but not used by the command: not scored"
 
 
 def _which(summary: Summary, extreme: Extreme) -> str:
@@ -193,6 +217,8 @@ def evidence(item: EvidenceItem) -> str:
     """Return one number behind a finding."""
     if item.unit == "frac":
         return f"{item.name} {100 * item.value:.0f} %"
+    if item.unit == "count":
+        return f"{item.name} {item.value:.0f}"
     if item.unit in ("points", "1"):
         return f"{item.name} {item.value:.2g}" if item.unit == "1" else f"{item.name} {item.value:.1f}"
     return f"{item.name} {item.value:.0f} {item.unit}"

@@ -8,6 +8,7 @@ ALLOWED_OF_OURS = {
     "satscore.cli",
     "satscore.cli.main",
     "satscore.cli.options",
+    "satscore.cli.values",
     "satscore.cli.run",
     "satscore.errors",
     "satscore.launch",

@@ -25,6 +25,7 @@ MARK = ["sh", "-c", "echo ran"]
         (["--profile", "trian", *MARK], "--profile: 'trian' is not one of train, hpc, tensor"),
         (["--profile", "trian", *MARK], "did you mean train?"),
         (["--source", "sim:", *MARK], "--source: 'sim:' is not a source"),
+        (["--source", "sim:", *MARK], "hint: scenarios are: gemm, "),
         (["--dtype", "fp32", *MARK], "--dtype: 'fp32' is not one of"),
         (["--forward", "some", *MARK], "--forward: 'some' is not one of auto, always, never"),
         (["--quiet=1", *MARK], "--quiet takes no value"),
@@ -77,7 +78,7 @@ def test_help(words: list[str]) -> None:
     assert all(option.flag in text for option in OPTIONS)
     examples = text.partition("examples:\n")[2].partition("\n\n")[0]
     assert examples.count("\n") == 4
-    assert all(f"  {code}  " in text.partition("exit codes:")[2] for code in (125, 126, 127))
+    assert all(f"  {code}  " in text.partition("exit codes:")[2] for code in (3, 5, 125, 126, 127))
     assert max(map(len, text.splitlines())) <= 100
     assert "srun satscore" not in text
     assert "--no-python" not in text

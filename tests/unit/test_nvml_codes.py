@@ -13,13 +13,14 @@ OPENING = (
     "nvmlDeviceGetUUID", "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetNumGpuCores", "nvmlDeviceGetMemoryBusWidth",
     "nvmlDeviceGetMaxClockInfo", "nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetMigMode",
     "nvmlDeviceGetMemoryInfo", "nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlGpmQueryDeviceSupport",
-    "nvmlGpmSampleAlloc",
+    "nvmlGpmSampleAlloc", "nvmlDeviceGetMaxMigDeviceCount", "nvmlDeviceGetMigDeviceHandleByIndex",
 )  # fmt: skip
 RUNNING = (
     "nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption",
     "nvmlDeviceGetFieldValues", "nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV", "nvmlDeviceGetMemoryInfo_v2",
     "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetEnforcedPowerLimit", "nvmlEventSetWait_v2", "nvmlEventSetFree",
-    "nvmlGpmSampleGet", "nvmlGpmSampleFree", "nvmlGpmMetricsGet",
+    "nvmlGpmSampleGet", "nvmlGpmSampleFree", "nvmlGpmMetricsGet", "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses",
 )  # fmt: skip
 
 SWEEP = """
@@ -37,6 +38,7 @@ def attempt(opener, line):
         return "refused" if error.message and error.hint else "refused without a remedy"
     try:
         run(source, clock, 8)
+        source.processes()
         notes = source.notes()
         source.close()
         return "ok" if len(notes) == len(set(notes)) else "a note twice"

@@ -32,10 +32,14 @@
  *   hang FUNCTION [from T] [until T] [gpu N]
  *   lost CODE from T [until T] [gpu N]                        every call on the GPU answers CODE
  *   xid NUMBER from T [gpu N]
+ *   process GPU PID        this process computes on the GPU
+ *   process GPU from FILE  so do those whose ids stand in the file, which is read at each call
+ *   slice GPU UUID         MIG has cut this slice from the GPU
  *   max_metric ID          a pair with a higher metric id is refused whole (INVALID_ARGUMENT)
  *   freeze energy          the energy counters stand still
  */
 #include "script.h"
+#include "processes.h"
 
 /* ---- system ---- */
 
@@ -77,7 +81,7 @@ int nvmlDeviceGetName(Gpu *g, char *out, unsigned n) { ENTER(g->index); snprintf
 
 int nvmlDeviceGetUUID(Gpu *g, char *out, unsigned n) {
     ENTER(g->index);
-    snprintf(out, n, "GPU-00000000-0000-0000-0000-%012d", g->index);
+    snprintf(out, n, "%s", g->uuid);
     return OK;
 }
 

@@ -10,19 +10,22 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OK = 0, UNINIT = 1, INVALID = 2, UNSUPPORTED = 3, TIMED_OUT = 10, VERSION = 25 };
-enum { MAX_GPUS = 16, MAX_SERIES = 2048, MAX_RULES = 512, MAX_NAMED = 32 };
+enum { OK = 0, UNINIT = 1, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT = 7, TIMED_OUT = 10, VERSION = 25 };
+enum { MAX_GPUS = 16, MAX_SERIES = 2048, MAX_RULES = 512, MAX_NAMED = 32, MAX_PROCESSES = 256, MAX_SLICES = 64 };
 
 typedef struct { char key[32]; int gpu, n, room; double *t, *v; } Series;
 typedef struct { char kind[16], name[64]; int gpu, id, scope; double value, from, until; int used; } Rule;
 typedef struct { char key[32]; double value; } Named;
-typedef struct { int index; char name[96]; Named named[MAX_NAMED]; int n_named; } Gpu;
+typedef struct { int index; char name[96], uuid[96]; Named named[MAX_NAMED]; int n_named; } Gpu;
+typedef struct { int gpu, pid; char file[256]; } Process;
 typedef struct { double at; int gpu; } Sample;
 
 static Gpu gpus[MAX_GPUS];
 static Series series[MAX_SERIES];
 static Rule rules[MAX_RULES];
-static int n_gpus = 1, max_metric = 1 << 30, n_series, n_rules, inits, cuda_version = 13000, log_fd = -1, frozen_energy;
+static Process processes[MAX_PROCESSES];
+static Gpu slices[MAX_SLICES]; /* index: that of the GPU they are cut from */
+static int n_gpus = 1, max_metric = 1 << 30, n_series, n_rules, n_processes, n_slices, inits, cuda_version = 13000, log_fd = -1, frozen_energy;
 static char driver[80] = "580.65.06";
 static struct timespec origin;
 static double manual_time = -1;
@@ -104,6 +107,23 @@ static void parse_rule(const char *kind, char *rest) {
     }
 }
 
+static void parse_process(char *rest) {
+    if (n_processes == MAX_PROCESSES) return;
+    int gpu = gpu_number(strtok(rest, " \t"));
+    char *pid = strtok(NULL, " \t"), *file = strtok(NULL, " \t");
+    if (!pid) return;
+    Process *p = &processes[n_processes++];
+    *p = (Process){gpu, atoi(pid), ""};
+    if (!strcmp(pid, "from") && file) snprintf(p->file, sizeof p->file, "%s", file);
+}
+
+static void parse_slice(char *rest) {
+    if (n_slices == MAX_SLICES) return;
+    Gpu *slice = &slices[n_slices++];
+    slice->index = gpu_number(strtok(rest, " \t"));
+    snprintf(slice->uuid, sizeof slice->uuid, "%s", strtok(NULL, " \t"));
+}
+
 static void parse_line(char *line) {
     line[strcspn(line, "#\r\n")] = 0;
     for (char *end = line + strlen(line); end > line && (end[-1] == ' ' || end[-1] == '\t');) *--end = 0;
@@ -114,6 +134,8 @@ static void parse_line(char *line) {
     else if (!strcmp(word, "gpus")) n_gpus = atoi(rest) < MAX_GPUS ? atoi(rest) : MAX_GPUS;
     else if (!strcmp(word, "set")) parse_set(rest);
     else if (!strcmp(word, "series")) parse_series(rest);
+    else if (!strcmp(word, "process")) parse_process(rest);
+    else if (!strcmp(word, "slice")) parse_slice(rest);
     else if (!strcmp(word, "max_metric")) max_metric = atoi(rest);
     else if (!strcmp(word, "freeze")) frozen_energy = 1;
     else parse_rule(word, rest);
@@ -124,11 +146,12 @@ static void load_script(void) {
     FILE *file = path ? fopen(path, "r") : NULL;
     char *line = NULL;
     size_t room = 0;
-    n_series = n_rules = frozen_energy = 0, max_metric = 1 << 30;
+    n_series = n_rules = n_processes = n_slices = frozen_energy = 0, max_metric = 1 << 30;
     for (int g = 0; g < MAX_GPUS; g++) {
         memset(&gpus[g], 0, sizeof gpus[g]);
         gpus[g].index = g;
         snprintf(gpus[g].name, sizeof gpus[g].name, "NVIDIA Fake");
+        snprintf(gpus[g].uuid, sizeof gpus[g].uuid, "GPU-00000000-0000-0000-0000-%012d", g);
     }
     while (file && getline(&line, &room, file) >= 0) parse_line(line);
     if (file) fclose(file);
