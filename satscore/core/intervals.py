@@ -9,7 +9,7 @@ import numpy as np
 
 from satscore.core.bounds import RESOURCES, SM_PIPES, Bounds
 from satscore.core.fields import LINK_FIELDS
-from satscore.core.readings import BoolArray, FloatArray, ReadingTable
+from satscore.core.readings import BoolArray, FloatArray, ReadingTable, filled
 from satscore.core.units import MIB
 
 ACTIVE_FIELD = {
@@ -33,7 +33,7 @@ QUANTITIES: tuple[str, ...] = (
     "sm_compute",  # s outside comm-like intervals: level V2
     *(f"room_{pipe}" for pipe in SM_PIPES),  # most that an unknown pipe can have done; 0 while it is known
     "occupancy",
-    "clock_ratio_rated",  # f / f_ref of the tensor pipe
+    "clock_ratio_rated",  # f / f_ref of the tensor pipe, at the clock at which that runs
     "clock_ratio_max",  # f / NVML's maximum
     "sm_clock_mhz",
     "mem_clock_mhz",
@@ -64,12 +64,12 @@ def quantities(table: ReadingTable, bounds: Bounds) -> FloatArray:
         table: n readings of GPUs that share these bounds.
         bounds: The bounds of those GPUs.
     """
-    out = np.full((len(table), len(QUANTITIES)), np.nan)
+    out = np.full((len(table), len(QUANTITIES)), np.nan, order="F")
     _fill_resources(out, table, bounds)
     _fill_activity(out, table, bounds)
     _fill_links(out, table, bounds)
     _fill_communication(out, table, bounds)
-    _fill_power(out, table)
+    _fill_power(out, table, bounds)
     for reason in THROTTLE_REASONS:
         out[:, Q[f"throttle_{reason}"]] = table.column(f"throttle_{reason}_frac")
     out[:, Q["temp_gpu_c"]] = table.column("temp_gpu_c")
@@ -84,11 +84,13 @@ def _fill_resources(out: FloatArray, table: ReadingTable, bounds: Bounds) -> Non
         active = table.column(ACTIVE_FIELD[pipe])
         cap = bounds.tensor_clock_cap_mhz if pipe == "tensor" else None
         pipe_clock = clock if cap is None else np.minimum(clock, cap)
+        if pipe == "tensor":
+            out[:, Q["clock_ratio_rated"]] = pipe_clock / bounds.rated_clock_mhz[pipe]
         out[:, Q[f"x_{pipe}"]] = active
         peak_clock = bounds.counter_gain[pipe] * bounds.rated_clock_mhz[pipe]
         done = active * pipe_clock / peak_clock
         out[:, Q[f"u_{pipe}"]] = done
-        most = np.nan_to_num(table.column("sm_active_frac") * pipe_clock / peak_clock, nan=1.0)
+        most = filled(table.column("sm_active_frac") * pipe_clock / peak_clock, 1.0)
         out[:, Q[f"room_{pipe}"]] = np.where(np.isnan(done), most, 0.0)
     dram = table.column(ACTIVE_FIELD["dram"])
     clock_bytes_s = table.column("mem_clock_mhz") * bounds.dram_clock_bytes_s_per_mhz
@@ -99,12 +101,10 @@ def _fill_resources(out: FloatArray, table: ReadingTable, bounds: Bounds) -> Non
 def _fill_activity(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
     engine, sm = table.column("engine_active_frac"), table.column("sm_active_frac")
     clock = table.column("sm_clock_mhz")
-    ratio = clock / bounds.rated_clock_mhz["tensor"]
     out[:, Q["engine"]] = engine
     out[:, Q["engine_squared"]] = engine * engine
     out[:, Q["sm"]] = sm
     out[:, Q["occupancy"]] = table.column("sm_occupancy_frac")
-    out[:, Q["clock_ratio_rated"]] = ratio
     out[:, Q["clock_ratio_max"]] = clock / bounds.sm_clock_max_mhz
     out[:, Q["sm_clock_mhz"]] = clock
     out[:, Q["mem_clock_mhz"]] = table.column("mem_clock_mhz")
@@ -145,11 +145,11 @@ def _fill_communication(out: FloatArray, table: ReadingTable, bounds: Bounds) ->
     for name, mine in (("comm", moving), ("wait", ~moving & readable), ("comm_or_wait", ~moving & ~readable)):
         out[:, Q[name]] = np.where(np.isnan(engine), np.nan, np.where(like & mine, engine, 0.0))
     busiest = np.fmax.reduce(links, axis=1, initial=0.0) if ways else np.zeros(len(table))
-    out[:, Q["comm_link"]] = out[:, Q["comm"]] * np.nan_to_num(busiest)
+    out[:, Q["comm_link"]] = out[:, Q["comm"]] * filled(busiest, 0.0)
 
 
-def _fill_power(out: FloatArray, table: ReadingTable) -> None:
-    """Power of each scope and its share of the limit.
+def _fill_power(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
+    """Power of each scope and its share of the limit in force: the driver's, or a lower one that the site states.
 
     The source has already made the mean power from the energy counter where it could: a counter that
     moves more slowly than the reads books several intervals at once, which only the source can tell.
@@ -157,6 +157,8 @@ def _fill_power(out: FloatArray, table: ReadingTable) -> None:
     for scope in ("gpu", "module"):
         power = table.column(f"power_{scope}_w")
         limit = table.column(f"power_limit_{scope}_w")
+        if scope == "module" and bounds.module_cap_w is not None:
+            limit = np.fmin(limit, bounds.module_cap_w)
         out[:, Q[f"power_{scope}_w"]] = power
         out[:, Q[f"power_limit_{scope}_w"]] = limit
         out[:, Q[f"power_frac_{scope}"]] = power / np.where(limit > 0, limit, np.nan)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from satscore.core.intervals import THROTTLE_REASONS
-from satscore.core.readings import FloatArray, IntArray
+from satscore.core.readings import FloatArray, IntArray, filled
 from satscore.core.score import WindowScores, known_mean
 from satscore.core.units import PPM
 from satscore.core.windows import WindowTable
@@ -51,7 +51,7 @@ def loss_tree(windows: WindowTable, scores: WindowScores, *, attainable: bool = 
     levels = _nested_levels(known_g, known_s, active, top)
     parts = _split_levels(levels, ~np.isnan(known_g), ~np.isnan(known_s))
     issue, idle, coverage, clock = (parts.pop(name) for name in ("issue", "idle", "coverage", "clock"))
-    spread = np.zeros(len(windows)) if attainable else np.nan_to_num(scores.sat_hi - scores.sat)
+    spread = np.zeros(len(windows)) if attainable else filled(scores.sat_hi - scores.sat, 0.0)
     parts["issue_other"] = np.minimum(issue, _ppm(spread))
     parts["issue_stall"] = issue - parts["issue_other"]
     parts |= _split_in_order(idle, windows, ("idle_long",), rest="idle_short")
@@ -62,7 +62,7 @@ def loss_tree(windows: WindowTable, scores: WindowScores, *, attainable: bool = 
 
 
 def _ppm(frac: FloatArray) -> IntArray:
-    return np.rint(np.nan_to_num(frac) * PPM).astype(np.int64)
+    return np.rint(filled(frac, 0.0) * PPM).astype(np.int64)
 
 
 def _nested_levels(engine: FloatArray, sm: FloatArray, active: FloatArray, top: FloatArray) -> IntArray:
@@ -124,7 +124,7 @@ def _split_clock(clock: IntArray, windows: WindowTable) -> dict[str, IntArray]:
     throttle = np.stack([known_mean(windows, f"throttle_{r}") for r in THROTTLE_REASONS], axis=1)
     main = [THROTTLE_REASONS.index(reason) for reason in ("power", "thermal")]
     unreadable = np.isnan(throttle[:, main]).any(axis=1)
-    shares = split_clock(clock.astype(np.float64), np.clip(np.nan_to_num(throttle), 0.0, 1.0))
+    shares = split_clock(clock.astype(np.float64), np.clip(filled(throttle, 0.0), 0.0, 1.0))
     whole = np.floor(shares[:, :-1]).astype(np.int64)
     rest = clock - whole.sum(axis=1)
     out = {f"clock_{reason}": whole[:, k] for k, reason in enumerate(THROTTLE_REASONS)}

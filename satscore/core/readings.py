@@ -23,6 +23,7 @@ class ReadingTable:
         end_ns: shape (n,), ns on the run's axis, > start_ns.
         values: shape (n, field), units as in FIELDS, NaN where unknown. Rounded to float32 and
             held as float64, so that live numbers and numbers from the recording are the same.
+            Fastest in Fortran order (each field contiguous), as everything here makes it.
         quality: shape (n, field), a Quality each; OK exactly where the value is known.
     """
 
@@ -43,14 +44,19 @@ class ReadingTable:
 
     def of_gpu(self, gpu: int) -> "ReadingTable":
         """Return the readings of one GPU, in their order."""
-        mine = self.gpu == gpu
+        mine = np.flatnonzero(self.gpu == gpu)
         return ReadingTable(
             gpu=self.gpu[mine],
             start_ns=self.start_ns[mine],
             end_ns=self.end_ns[mine],
-            values=self.values[mine],
-            quality=self.quality[mine],
+            values=self.values.T.take(mine, axis=1).T,
+            quality=self.quality.take(mine, axis=0),
         )
+
+
+def filled(values: FloatArray, unknown: float) -> FloatArray:
+    """Return values with a number in the place of each NaN."""
+    return np.where(np.isnan(values), unknown, values)
 
 
 def concatenate(tables: Sequence[ReadingTable]) -> ReadingTable:
@@ -76,6 +82,6 @@ def table_of(readings: Sequence[Reading]) -> ReadingTable:
         gpu=np.array([r.gpu for r in kept], dtype=np.int64),
         start_ns=np.array([r.start_ns for r in kept], dtype=np.int64),
         end_ns=np.array([r.end_ns for r in kept], dtype=np.int64),
-        values=values.astype(np.float64),
+        values=values.astype(np.float64, order="F"),
         quality=quality,
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from satscore.core.bounds import PROFILES, SCORED, Bounds
 from satscore.core.intervals import Q
-from satscore.core.readings import BoolArray, FloatArray
+from satscore.core.readings import BoolArray, FloatArray, filled
 from satscore.core.windows import KNOWN_QUORUM_FRAC, WindowTable
 
 BOUND_EXCEEDED_FRAC = 1.02
@@ -33,8 +33,8 @@ class WindowScores:
             active share of that best kernel.
         lo: Lower bound of U_w whatever the missing counters were; ``sat`` where nothing was missing.
         hi: Upper bound of U_w whatever the missing counters were.
-        exceeds_bound: A fraction is above 1.02: wrong SKU, bound or counter.
-        exceeds_ceiling: A fraction is more than 3 % above its attainable rate.
+        exceeds_bound: Complete, and a fraction is above 1.02: wrong SKU, bound or counter.
+        exceeds_ceiling: Complete, and a fraction is more than 3 % above its attainable rate.
     """
 
     complete: BoolArray
@@ -74,8 +74,8 @@ def score_windows(windows: WindowTable, bounds: Bounds, profile: str) -> WindowS
         attainable_active=np.where(complete, _pick(active / ceilings_active, nearest), np.nan),
         lo=lo,
         hi=hi,
-        exceeds_bound=np.any(known & (raw > BOUND_EXCEEDED_FRAC), axis=1),
-        exceeds_ceiling=np.any(ratio > CALIBRATION_EXCEEDED_FRAC, axis=1),
+        exceeds_bound=complete & np.any(raw > BOUND_EXCEEDED_FRAC, axis=1),
+        exceeds_ceiling=complete & np.any(ratio > CALIBRATION_EXCEEDED_FRAC, axis=1),
     )
 
 
@@ -96,7 +96,7 @@ def _upper(windows: WindowTable, bounds: Bounds, resources: tuple[str, ...], fra
     engine = known_mean(windows, "engine")
     busy = np.where(np.isnan(engine), 1.0, np.minimum(1.0, np.fmax(engine, fraction.max(axis=1))))
     if resources == PROFILES["train"]:
-        clock_ratio = np.nan_to_num(known_mean(windows, "clock_ratio_rated"), nan=1.0)
+        clock_ratio = filled(known_mean(windows, "clock_ratio_rated"), 1.0)
         return bracket(
             fraction[:, 0],
             fraction[:, 1],
@@ -151,7 +151,7 @@ def _missing_bounds(
     for resource in resources:
         column = Q[f"u_{resource}"]
         share = windows.known_frac[:, column]
-        known = share * np.nan_to_num(windows.mean[:, column])
+        known = share * filled(windows.mean[:, column], 0.0)
         room = 1.0 - share if resource == "dram" else _room(windows, resource)
         lo = np.maximum(lo, known)
         hi = np.maximum(hi, known + room)
@@ -165,5 +165,5 @@ def _room(windows: WindowTable, pipe: str) -> FloatArray:
     """Return what an SM pipe can have done at most while it was unknown; 1 where nothing was read."""
     column = Q[f"room_{pipe}"]
     share = windows.known_frac[:, column]
-    room: FloatArray = share * np.nan_to_num(windows.mean[:, column]) + (1.0 - share)
+    room: FloatArray = share * filled(windows.mean[:, column], 0.0) + (1.0 - share)
     return room

@@ -14,7 +14,7 @@ from satscore.core.bounds import PROFILES, SCORED, Bounds
 from satscore.core.fields import FIELDS, Quality
 from satscore.core.intervals import QUANTITIES, Q
 from satscore.core.losses import PARTS, LossTree, loss_tree
-from satscore.core.readings import FloatArray, IntArray, ReadingTable
+from satscore.core.readings import FloatArray, IntArray, ReadingTable, filled
 from satscore.core.score import WindowScores, known_mean, score_windows
 from satscore.core.units import NS_PER_US, PPM
 from satscore.core.windows import WindowTable
@@ -22,6 +22,8 @@ from satscore.core.windows import WindowTable
 MILLI = 1_000
 SUM_CHUNK = 4096
 FRACTIONS = frozenset(name for name in QUANTITIES if not name.endswith(("_mhz", "_w", "_c", "_mib")))
+SCALE = np.array([PPM if name in FRACTIONS else MILLI for name in QUANTITIES])
+"""Parts in which each quantity is summed."""
 COUNTS = ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count")
 MAXIMA = ("temp_gpu_c", "memory_used_mib", "power_gpu_w", "power_module_w")
 POWER_HIGH_FRAC = 0.965
@@ -85,12 +87,12 @@ def add_readings(sums: Sums, table: ReadingTable) -> None:
     length_us = (table.end_ns - table.start_ns) // NS_PER_US
     sums.read_us += int(length_us.sum())
     for quality in Quality:
-        if quality is Quality.OK:
+        mine = table.quality == quality
+        if quality is Quality.OK or not mine.any():
             continue
-        by_field = ((table.quality == quality) * length_us[:, None]).sum(axis=0)
-        for column in np.flatnonzero(by_field):
+        for column in np.flatnonzero(mine.any(axis=0)):
             key = f"{FIELDS[column].name}:{int(quality)}"
-            sums.quality_us[key] = sums.quality_us.get(key, 0) + int(by_field[column])
+            sums.quality_us[key] = sums.quality_us.get(key, 0) + int(length_us[mine[:, column]].sum())
     for name in COUNTS:
         values = table.column(name)
         if not np.isnan(values).all():
@@ -124,28 +126,39 @@ def _add(sums: Sums, name: str, amount: int) -> None:
     sums.totals[name] = sums.totals.get(name, 0) + amount
 
 
-def _dot(frac: FloatArray, length_us: IntArray, scale: int = PPM) -> int:
-    """Return the integer sum of value x time; NaN counts as 0 (its time is not in the denominator).
+def _times(rows: IntArray, time_us: IntArray) -> list[int]:
+    """Return the sum of value x time of each row; ``time_us`` has shape (m,) or that of the rows, (k, m).
 
     In Python integers over chunks: 64 bits overflow after some 65,000 windows of memory use.
     """
-    products = np.rint(np.nan_to_num(frac) * scale).astype(np.int64) * length_us
-    return sum(int(products[i : i + SUM_CHUNK].sum()) for i in range(0, len(products), SUM_CHUNK))
+    totals = [0] * len(rows)
+    for i in range(0, rows.shape[1], SUM_CHUNK):
+        part = (rows[:, i : i + SUM_CHUNK] * time_us[..., i : i + SUM_CHUNK]).sum(axis=1)
+        totals = [total + amount for total, amount in zip(totals, part.tolist(), strict=True)]
+    return totals
+
+
+def _whole(values: FloatArray, scale: int | IntArray) -> IntArray:
+    """Return values in whole parts of a scale; NaN becomes 0 (its time is not in the denominator)."""
+    return np.rint(filled(values, 0.0) * scale).astype(np.int64)
+
+
+def _add_fractions(sums: Sums, named: dict[str, FloatArray], length_us: IntArray) -> None:
+    amounts = _times(_whole(np.stack(list(named.values())), PPM), length_us)
+    for name, amount in zip(named, amounts, strict=True):
+        _add(sums, name, amount)
 
 
 def _add_profile(sums: Sums, scores: WindowScores, length_us: IntArray, profile: str) -> None:
     _add(sums, f"complete_us:{profile}", int(length_us[scores.complete].sum()))
-    _add(sums, f"sat:{profile}", _dot(scores.sat, length_us))
-    _add(sums, f"sat_hi:{profile}", _dot(scores.sat_hi, length_us))
-    _add(sums, f"lo:{profile}", _dot(scores.lo, length_us))
-    _add(sums, f"hi:{profile}", _dot(scores.hi, length_us))
+    sides = {"sat": scores.sat, "sat_hi": scores.sat_hi, "lo": scores.lo, "hi": scores.hi}
+    _add_fractions(sums, {f"{side}:{profile}": values for side, values in sides.items()}, length_us)
 
 
 def _add_headline(sums: Sums, scores: WindowScores, windows: WindowTable, length_us: IntArray, profile: str) -> None:
-    _add(sums, "attainable", _dot(scores.attainable, length_us))
-    for i, resource in enumerate(PROFILES[profile]):
-        mine = scores.complete & (scores.limiting == i)
-        _add(sums, f"by:{resource}", _dot(np.where(mine, scores.sat, 0.0), length_us))
+    mine = {r: scores.complete & (scores.limiting == i) for i, r in enumerate(PROFILES[profile])}
+    by = {f"by:{resource}": np.where(limits, scores.sat, 0.0) for resource, limits in mine.items()}
+    _add_fractions(sums, {"attainable": scores.attainable, **by}, length_us)
     _add(sums, "exceeds_bound_us", int(length_us[scores.exceeds_bound].sum()))
     _add(sums, "exceeds_ceiling_us", int(length_us[scores.exceeds_ceiling].sum()))
     tree = loss_tree(windows, scores)
@@ -154,22 +167,21 @@ def _add_headline(sums: Sums, scores: WindowScores, windows: WindowTable, length
 
 
 def _add_tree(sums: Sums, prefix: str, tree: LossTree, length_us: IntArray) -> None:
-    for part in PARTS:
-        _add(sums, f"{prefix}:{part}", int((tree.parts[part] * length_us).sum()))
+    amounts = _times(np.stack([tree.parts[part] for part in PARTS]), length_us)
+    for part, amount in zip(PARTS, amounts, strict=True):
+        _add(sums, f"{prefix}:{part}", amount)
 
 
 def _add_quantities(sums: Sums, windows: WindowTable, length_us: IntArray) -> None:
-    for name in QUANTITIES:
-        column = Q[name]
-        known_us = np.rint(windows.known_frac[:, column] * length_us).astype(np.int64)
-        if not known_us.any():
-            continue
-        _add(sums, f"known_us:{name}", int(known_us.sum()))
-        scale = PPM if name in FRACTIONS else MILLI
-        _add(sums, f"sum:{name}", _dot(windows.mean[:, column], known_us, scale))
+    known_us = np.rint(windows.known_frac.T * length_us).astype(np.int64)
+    amounts = _times(_whole(windows.mean.T, SCALE[:, None]), known_us)
+    for name, time_us, amount in zip(QUANTITIES, known_us.sum(axis=1).tolist(), amounts, strict=True):
+        if time_us:
+            _add(sums, f"known_us:{name}", time_us)
+            _add(sums, f"sum:{name}", amount)
     for scope in ("gpu", "module"):
-        high = np.nan_to_num(known_mean(windows, f"power_frac_{scope}")) >= POWER_HIGH_FRAC
-        _add(sums, f"power_high_us:{scope}", int(length_us[high].sum()))
+        high = known_mean(windows, f"power_frac_{scope}") >= POWER_HIGH_FRAC
+        _add(sums, f"power_high_us:{scope}", int(known_us[Q[f"power_frac_{scope}"], high].sum()))
     for name in MAXIMA:
         values = windows.mean[:, Q[name]]
         if not np.isnan(values).all():

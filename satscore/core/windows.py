@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from satscore.core.readings import FloatArray, IntArray
+from satscore.core.readings import FloatArray, IntArray, filled
 from satscore.core.units import NS_PER_S
 
 WINDOW_NS = NS_PER_S
@@ -58,7 +58,7 @@ class WindowGrid:
         self._next_index = 0
         self._start_ns = np.empty(0, dtype=np.int64)
         self._end_ns = np.empty(0, dtype=np.int64)
-        self._values = np.empty((0, n_quantities))
+        self._values = np.empty((n_quantities, 0))  # one row per quantity: sums run along contiguous memory
 
     def add(self, start_ns: IntArray, end_ns: IntArray, values: FloatArray) -> WindowTable:
         """Take n more readings in time order and return the windows that they complete.
@@ -75,7 +75,7 @@ class WindowGrid:
             self._next_index = self._index_of(self._first_ns)
         self._start_ns = np.concatenate([self._start_ns, start_ns])
         self._end_ns = np.concatenate([self._end_ns, end_ns])
-        self._values = np.concatenate([self._values, values])
+        self._values = np.concatenate([self._values, values.T], axis=1)
         return self._emit(self._index_of(int(self._end_ns.max())))
 
     def finish(self) -> WindowTable:
@@ -99,29 +99,25 @@ class WindowGrid:
         self._next_index = stop_index
         kept = self._end_ns > self._edge_ns(stop_index)
         self._start_ns, self._end_ns = self._start_ns[kept], self._end_ns[kept]
-        self._values = self._values[kept]
+        self._values = self._values[:, kept]
         return table
 
     def _windows(self, first_index: int, m: int) -> WindowTable:
         edges = self._edge_ns(first_index) + self._window_ns * np.arange(m + 1, dtype=np.int64)
         reading, window, piece_ns = _split(self._start_ns, self._end_ns, edges)
-        values = self._values[reading]
-        known = ~np.isnan(values)
-        weight = piece_ns[:, None] * known
-        value_ns = _sum_by(window, m, np.where(known, values, 0.0) * weight)
-        known_ns = _sum_by(window, m, weight.astype(np.float64))
+        value_ns, known_ns = _integrals(self._values.take(reading, axis=1), window, piece_ns, m)
         assert self._first_ns is not None
         last_ns = int(self._end_ns.max()) if len(self._end_ns) else edges[-1]
         length_ns = np.minimum(edges[1:], last_ns) - np.maximum(edges[:-1], self._first_ns)
         length_ns = np.maximum(length_ns, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = value_ns / known_ns
-            known_frac = np.minimum(1.0, known_ns / length_ns[:, None])
+            known_frac = np.minimum(1.0, known_ns / length_ns)
         return WindowTable(
             index=np.arange(first_index, first_index + m, dtype=np.int64),
             length_ns=length_ns,
-            mean=mean,
-            known_frac=np.nan_to_num(known_frac),
+            mean=mean.T,
+            known_frac=filled(known_frac, 0.0).T,
         )
 
     def _empty(self) -> WindowTable:
@@ -153,10 +149,33 @@ def _split(start_ns: IntArray, end_ns: IntArray, edges: IntArray) -> tuple[IntAr
     return reading[order], window[order], piece_ns[order]
 
 
+def _integrals(values: FloatArray, window: IntArray, piece_ns: IntArray, m: int) -> tuple[FloatArray, FloatArray]:
+    """Integrate pieces over their windows.
+
+    Args:
+        values: shape (quantity, piece), NaN where unknown; overwritten.
+        window: shape (piece,), window of each piece, ascending.
+        piece_ns: shape (piece,), length of each piece.
+        m: Number of windows.
+
+    Returns:
+        Value times ns, and ns in which the value is known: shape (quantity, m) each.
+    """
+    unknown = np.isnan(values)
+    with_gaps = unknown.any(axis=1)
+    length_ns = piece_ns.astype(np.float64)
+    known_ns = np.empty((len(values), m))
+    known_ns[:] = _sum_by(window, m, length_ns[None, :])
+    known_ns[with_gaps] = _sum_by(window, m, np.where(unknown[with_gaps], 0.0, length_ns))
+    np.copyto(values, 0.0, where=unknown)
+    values *= length_ns
+    return _sum_by(window, m, values), known_ns
+
+
 def _sum_by(window: IntArray, m: int, rows: FloatArray) -> FloatArray:
-    """Add rows that belong to the same window: shape (m, quantity)."""
-    out = np.zeros((m, rows.shape[1]))
+    """Add the entries of each row that belong to the same window: shape (row, m)."""
+    out = np.zeros((len(rows), m))
     if len(window):
         starts = np.flatnonzero(np.r_[True, window[1:] != window[:-1]])
-        out[window[starts]] = np.add.reduceat(rows, starts, axis=0)
+        out[:, window[starts]] = np.add.reduceat(rows, starts, axis=1)
     return out
