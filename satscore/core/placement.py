@@ -1,7 +1,7 @@
 """Which GPUs the command uses, and who else is on them: what the looks at processes told. Pure.
 
-A look is slow and rare. Of all looks of a run two things are kept per GPU: what was ever seen of the
-command, and how often processes of others were there.
+A look is slow and rare. Of all looks of a run a few facts are kept per GPU: who was ever seen there, and
+for how long others were. Without proof no GPU is dropped from the score and nobody is accused.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,54 +9,111 @@ from typing import Literal
 
 import msgspec
 
-from satscore.core.summary import GpuUse
+from satscore.core.summary import GpuUse, KnownBy
 
-KnownBy = Literal["process", "environment"]
 SHARED_FRAC = 0.05
-"""A GPU is shared if others were there in more than this share of looks: the job before may still be ending."""
+"""A GPU is shared if others were there for more than this share of the time: the job before may still be ending."""
+Who = Literal["ours", "foreign", "perhaps", "hidden", "nobody"]
+"""Whose a listed process is: the command's; proven to be somebody else's; not the command's by descent or
+mark, but a daemon (docker, Ray) may have started it for the command; unknown; or it does not count."""
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What /proc tells of a process that the driver lists; all False where the id does not exist here."""
+
+    exists: bool = False
+    is_ours: bool = False
+    """It descends from satscore or carries its mark, now or when it was last seen."""
+    has_cuda: bool = False
+    """It has CUDA's driver library mapped or a GPU's device open, and is no mere thread."""
+    is_server: bool = False
+    """It computes on behalf of others, which are listed themselves (MPS)."""
+    of_other_run: bool = False
+    """It carries the mark of another satscore, and not ours."""
+    started_before: bool = False
+    """It is older than the satscore that started the command."""
+    of_other_user: bool = False
+    """It belongs to a user who is neither ours nor root, and is in no container, which may be the command's."""
+
+
+def who_is(process: Listed, *, comparable: bool, all_shown: bool) -> Who:
+    """Return whose a listed process is.
+
+    Args:
+        process: What is known of it.
+        comparable: Whether we are in the initial PID namespace, whose ids the driver states. Elsewhere an
+            equal number proves nothing, and whoever is not ours may be anybody.
+        all_shown: Whether /proc shows the processes of all users: then an id that it lacks has just ended.
+    """
+    if not comparable:
+        return "ours" if process.is_ours and process.has_cuda and not process.is_server else "hidden"
+    if process.is_server:
+        return "nobody"
+    if process.is_ours:
+        return "ours"
+    if not process.exists:
+        return "nobody" if all_shown else "hidden"
+    return "foreign" if process.of_other_run or process.started_before or process.of_other_user else "perhaps"
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """How many processes of each sort one look saw on one GPU."""
+
+    ours: int = 0
+    foreign: int = 0
+    perhaps: int = 0
+    hidden: int = 0
+
+    @property
+    def company(self) -> int:
+        """Processes of others: proven ones, and the others beside ours."""
+        return self.foreign + (self.perhaps if self.ours else 0)
+
+    @property
+    def shared(self) -> bool | None:
+        """Whether others were there; None: this look cannot tell."""
+        if self.company:
+            return True
+        return None if self.perhaps or self.hidden else False
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What one look told; GPUs are named by UUID.
 
     Attributes:
-        listed: GPUs whose list of compute processes was read.
-        computing: Those with a process of the command on it.
+        seen: The processes on each GPU whose list was read.
+        comparable: Whether others could be told: we are in the initial PID namespace.
         environment: GPUs that the environment of the command's processes shows them, by how sure that is.
-        foreign: Processes of others per GPU; a GPU for which that cannot be told is left out.
     """
 
-    listed: frozenset[str] = frozenset()
-    computing: frozenset[str] = frozenset()
+    seen: dict[str, Seen] = {}
+    comparable: bool = True
     environment: dict[str, GpuUse] = {}
-    foreign: dict[str, int] = {}
+
+    @property
+    def recognised(self) -> bool:
+        """Whether a process of the command was seen on any GPU."""
+        return any(seen.ours for seen in self.seen.values())
 
 
-def look_at(
-    lists: Mapping[str, Sequence[int]],
-    ours: Collection[int],
-    present: Collection[int],
-    servers: Collection[int] = (),
-) -> Look:
+def look_at(lists: Mapping[str, Sequence[int]], who: Mapping[int, Who], *, comparable: bool) -> Look:
     """Return what the driver's lists of compute processes tell.
-
-    The driver may state ids of another PID namespace. They are known to be ours to compare once one of
-    the command's processes is among them; else only an id that exists here can be somebody else's.
 
     Args:
         lists: Process ids per GPU; 0 stands for a process that the driver hides from us.
-        ours: The ids that are the command's processes.
-        present: The ids that exist here.
-        servers: The ids that compute on behalf of others, which are listed themselves (MPS).
+        who: Whose each of these ids is; the id 0 is always hidden.
+        comparable: As for ``who_is``.
     """
-    recognised = any(pid in ours for pids in lists.values() for pid in pids)
-    foreign = {}
+    seen = {}
     for uuid, pids in lists.items():
-        others = {pid for pid in pids if pid and (recognised or pid in present)} - {*ours, *servers}
-        if others or (recognised and 0 not in pids):
-            foreign[uuid] = len(others)
-    computing = frozenset(uuid for uuid, pids in lists.items() if any(pid in ours for pid in pids))
-    return Look(listed=frozenset(lists), computing=computing, foreign=foreign)
+        found = [who[pid] if pid else "hidden" for pid in set(pids)]
+        seen[uuid] = Seen(
+            ours=found.count("ours"),
+            foreign=found.count("foreign"),
+            perhaps=found.count("perhaps"),
+            hidden=found.count("hidden"),
+        )
+    return Look(seen=seen, comparable=comparable)
 
 
 class GpuLooks(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,35 +121,52 @@ class GpuLooks(msgspec.Struct, frozen=True, kw_only=True):
 
     uuid: str
     nvml_index: int | None
-    listed: bool = False
-    """The driver's list of its compute processes could be read."""
     computes: bool = False
-    """A process of the command was on that list."""
+    """A process of the command was on the driver's list of its compute processes."""
+    searched: bool = False
+    """That list was read in a look which saw a process of the command on some GPU."""
+    doubtful: bool = False
+    """Processes were there whose owner is not known, or the list was refused in such a look."""
+    foreign: bool = False
+    """A process was there that is proven to be somebody else's."""
     environment: GpuUse | None = None
-    """The environment of a process of the command shows it the GPU: environment, or assumed."""
-    judged_count: int = 0
-    """Looks that could tell whether others were there."""
-    shared_count: int = 0
-    foreign_max_count: int = 0
+    """The environment of a process of the command shows it the GPU: surely, by an assumed order, or perhaps."""
+    judged_ms: int = 0
+    """Time of the looks that could tell whether others were there; a look stands for the time since the last."""
+    shared_ms: int = 0
+    company_max_count: int = 0
 
-    def after(self, look: Look) -> "GpuLooks":
-        """Return this with one more look; what was used once stays used."""
-        foreign = look.foreign.get(self.uuid)
+    def after(self, look: Look, duration_ms: int) -> "GpuLooks":
+        """Return this with one more look, which stands for so much time; what was seen once stays seen."""
+        listed = look.seen.get(self.uuid)
+        seen = listed or Seen()
+        shared = seen.shared if listed and look.comparable else None
+        shown = look.environment.get(self.uuid)
         return GpuLooks(
             uuid=self.uuid,
             nvml_index=self.nvml_index,
-            listed=self.listed or self.uuid in look.listed,
-            computes=self.computes or self.uuid in look.computing,
-            environment=_surer(self.environment, look.environment.get(self.uuid)),
-            judged_count=self.judged_count + (foreign is not None),
-            shared_count=self.shared_count + bool(foreign),
-            foreign_max_count=max(self.foreign_max_count, foreign or 0),
+            computes=self.computes or seen.ours > 0,
+            searched=self.searched or (look.recognised and listed is not None),
+            doubtful=self.doubtful or seen.perhaps + seen.hidden > 0 or (look.recognised and listed is None),
+            foreign=self.foreign or seen.foreign > 0,
+            environment=surer(shown, self.environment) if shown else self.environment,
+            judged_ms=self.judged_ms + (0 if shared is None else duration_ms),
+            shared_ms=self.shared_ms + (duration_ms if shared else 0),
+            company_max_count=max(self.company_max_count, seen.company),
         )
 
     @property
     def shared_frac(self) -> float | None:
-        """Share of looks with processes of others; None if no look could tell."""
-        return self.shared_count / self.judged_count if self.judged_count else None
+        """Share of the time judged in which others were there; None if no look could tell."""
+        return self.shared_ms / self.judged_ms if self.judged_ms else None
+
+    def is_unused(self, *, worked: bool) -> bool:
+        """Return whether it is proven that the command, seen on some GPU, does not use this one.
+
+        Args:
+            worked: Whether its counters show work, which is the command's if nobody else was there.
+        """
+        return self.searched and not (self.computes or self.doubtful) and (self.foreign or not worked)
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,9 +176,9 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """The GPUs were chosen by numbers that CUDA may count in another order."""
     gpus: tuple[GpuLooks, ...] = ()
 
-    def after(self, look: Look) -> "Placement":
-        """Return this with one more look."""
-        return Placement(assumed=self.assumed, gpus=tuple(gpu.after(look) for gpu in self.gpus))
+    def after(self, look: Look, duration_ms: int) -> "Placement":
+        """Return this with one more look, which stands for so much time."""
+        return Placement(assumed=self.assumed, gpus=tuple(gpu.after(look, duration_ms) for gpu in self.gpus))
 
     @property
     def known_by(self) -> KnownBy | None:
@@ -113,16 +187,20 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
             return "process"
         return "environment" if any(gpu.environment for gpu in self.gpus) else None
 
-    def use_of(self, uuid: str | None) -> GpuUse | None:
+    def use_of(self, uuid: str | None, *, worked: bool) -> GpuUse | None:
         """Return how it is known that the command uses a GPU; None: it is known that it does not.
 
         Args:
             uuid: The GPU's name; without one nothing can be known about it.
+            worked: Whether its counters show work, of whomever.
         """
         gpu, known_by = self.looks_of(uuid), self.known_by
-        if gpu is not None and known_by == "process" and (gpu.computes or gpu.listed):
-            return "process" if gpu.computes else None
-        if gpu is not None and known_by == "environment":
+        if gpu is not None and known_by == "process":
+            if gpu.computes:
+                return "process"
+            if gpu.is_unused(worked=worked):
+                return None
+        elif gpu is not None and known_by == "environment":
             return gpu.environment
         return "assumed" if self.assumed else "visible"
 
@@ -132,13 +210,19 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     def used_outside(self, read: Collection[str | None]) -> tuple[GpuLooks, ...]:
         """Return the GPUs that the command is known to use and that are not among those read."""
-        if self.known_by is None:
-            return ()
-        used = (gpu for gpu in self.gpus if (gpu.computes if self.known_by == "process" else gpu.environment))
+        if self.known_by == "process":
+            used = [gpu for gpu in self.gpus if gpu.computes]
+        else:
+            used = [gpu for gpu in self.gpus if gpu.environment not in (None, "visible")]
         return tuple(gpu for gpu in used if gpu.uuid not in read)
 
+    def computes_elsewhere(self, read: Collection[str | None]) -> bool:
+        """Return whether the command was seen to compute, and only on GPUs that are not among those read."""
+        used = {gpu.uuid for gpu in self.gpus if gpu.computes}
+        return bool(used) and used.isdisjoint(read)
+
     def concludes_as(self, other: "Placement") -> bool:
-        """Return whether both say the same about every GPU; counts of looks may differ."""
+        """Return whether both say the same about every GPU; times of looks may differ."""
         return _conclusions(self) == _conclusions(other)
 
 
@@ -147,17 +231,22 @@ NOTHING_KNOWN = Placement()
 
 
 def is_shared(shared_frac: float | None) -> bool:
-    """Return whether others were on a GPU often enough to matter.
+    """Return whether others were on a GPU for long enough to matter.
 
     Args:
-        shared_frac: Share of looks in which they were; None: not known.
+        shared_frac: Share of the time judged in which they were; None: not known.
     """
     return shared_frac is not None and shared_frac > SHARED_FRAC
 
 
-def _conclusions(placement: Placement) -> list[tuple[str, bool, bool, GpuUse | None, bool]]:
-    return [(g.uuid, g.listed, g.computes, g.environment, is_shared(g.shared_frac)) for g in placement.gpus]
+def surer(one: GpuUse, other: GpuUse | None) -> GpuUse:
+    """Return the surer of two ways in which environments show a GPU."""
+    ways: tuple[GpuUse, ...] = ("environment", "assumed", "visible")
+    return next((way for way in ways if way in (one, other)), one)
 
 
-def _surer(before: GpuUse | None, now: GpuUse | None) -> GpuUse | None:
-    return "environment" if "environment" in (before, now) else before or now
+def _conclusions(placement: Placement) -> list[tuple[object, ...]]:
+    return [
+        (g.uuid, g.computes, g.searched, g.doubtful, g.foreign, g.environment, is_shared(g.shared_frac))
+        for g in placement.gpus
+    ]

@@ -7,7 +7,7 @@ from satscore.core.summary import EvidenceItem
 
 
 def _gpu_shared(facts: Facts) -> Judgement | None:
-    if facts.shared_looks is None or not is_shared(facts.shared_looks):
+    if facts.shared_frac is None or not is_shared(facts.shared_frac):
         return None
     return Judgement(
         claims=(),
@@ -20,9 +20,9 @@ def _gpu_shared(facts: Facts) -> Judgement | None:
                 threshold=None,
             ),
             EvidenceItem(
-                key="shared_looks",
-                name="there in this share of looks:",
-                value=facts.shared_looks,
+                key="shared_frac",
+                name="there for this share of the time judged:",
+                value=facts.shared_frac,
                 unit="frac",
                 threshold=SHARED_FRAC,
             ),
@@ -34,7 +34,7 @@ def _gpu_shared(facts: Facts) -> Judgement | None:
 GPU_SHARED = Rule(
     id="GPU_SHARED",
     title="processes of others compute on the same GPU",
-    needs={"process ids on the GPU": lambda facts: facts.shared_looks},
+    needs={"process ids on the GPU": lambda facts: facts.shared_frac},
     judge=_gpu_shared,
     action="give the run a GPU of its own",
     hint="Counters are of the whole GPU, so the work of the others is in this score: ask for the GPU exclusively, "

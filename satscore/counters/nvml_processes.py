@@ -15,8 +15,9 @@ _LISTS: tuple[tuple[str, struct.Struct], ...] = (
 )
 """The newest first, with the row that each fills; an older driver lacks the newer ones."""
 _ROOM = 64
-_ROW_BYTES_MAX = 32
-"""Driver 535.54 filled rows of 32 bytes: room for these, so that a wrong row is not a write out of bounds."""
+_ROW_BYTES, _ROW_BYTES_535 = 24, 32
+"""Driver 535.54 filled rows that are 8 bytes longer: room for these, and a look at what it wrote."""
+_UNTOUCHED = b"\xa5"
 _INSUFFICIENT_SIZE = 7
 
 
@@ -57,14 +58,23 @@ def _pids(calls: list[tuple[Call, struct.Struct]], handle: object) -> list[int] 
         room, code, count = _ROOM, _INSUFFICIENT_SIZE, ctypes.c_uint(0)
         rows = ctypes.create_string_buffer(1)
         for _ in range(2):  # the second time with room for as many as there were, and some more
-            rows = ctypes.create_string_buffer(room * _ROW_BYTES_MAX)
+            size = room * _ROW_BYTES_535
+            rows = ctypes.create_string_buffer(_UNTOUCHED * size, size)
             count.value = room
             code = call(handle, ctypes.byref(count), rows)
             if code != _INSUFFICIENT_SIZE:
                 break
             room = count.value + _ROOM
         if code == ids.OK:
-            return [row.unpack_from(rows, i * row.size)[0] for i in range(min(count.value, room))]
+            filled = min(count.value, room)
+            step = _row_bytes(rows.raw, filled, row.size)
+            return [row.unpack_from(rows, i * step)[0] for i in range(filled)]
         if code != ids.FUNCTION_NOT_FOUND:
             return None
     return None
+
+
+def _row_bytes(data: bytes, count: int, expected: int) -> int:
+    """Return the length of the rows that the driver filled, known by where it stopped writing."""
+    written = len(data.rstrip(_UNTOUCHED))
+    return _ROW_BYTES_535 if count * _ROW_BYTES < written <= count * _ROW_BYTES_535 else expected

@@ -1,88 +1,134 @@
-"""Which processes are the command's, and what /proc tells of them. Standard library only."""
+"""Which processes are the command's, and what /proc tells of them and of the others that a driver lists."""
 
 import os
+import time
+from typing import NamedTuple
 
-from satscore.launch.ancestry import stat_fields
+from satscore.core.placement import Listed
+from satscore.launch.ancestry import PARENT_FIELD, START_FIELD, mark_of, marks_in, stat_fields
 from satscore.launch.child import PARENT_VARIABLE
 
-_PARENT, _START = 1, 19
-"""Where parent and start time stand among ``stat_fields`` (fields 4 and 22 of proc_pid_stat(5))."""
-_CUDA_LIBRARY = b"/libcuda.so"
-_MPS = "nvidia-cuda-mps"
+_INITIAL_NAMESPACE = "pid:[4026531836]"
+"""PROC_PID_INIT_INO of the kernel (include/linux/proc_ns.h)."""
+_CUDA_LIBRARY, _CUDA_DEVICE = b"/libcuda.so", "/dev/nvidia"
+_MPS = b"nvidia-cuda-mps"
+_MARK_ENTRY = f"{PARENT_VARIABLE}=".encode()
+
+
+class Shown(NamedTuple):
+    """What shows a process its GPUs."""
+
+    environ: dict[str, str]
+    """As it started with it."""
+    counts_as_we: bool
+    """Whether it is in our cgroup, hence shown the same devices, hence means the same by a number."""
 
 
 class CommandProcesses:
     """The command's processes: the descendants of the wrapper, and those that only carry its mark.
 
     A grandchild whose parent has ended is nobody's descendant any more, but every process below the
-    wrapper has inherited SATSCORE_PARENT. One user: nothing here is thread-safe.
+    wrapper has inherited SATSCORE_PARENT. That a process is ours stays known; that it is not is looked at
+    anew, for it may become another program. One user: nothing here is thread-safe.
 
     Args:
-        wrapper_pid: The process that started the command, and whose number the mark holds.
+        wrapper_pid: The process that started the command, and whose mark that carries.
     """
 
     def __init__(self, wrapper_pid: int) -> None:
+        self.comparable = _link("/proc/self/ns/pid") == _INITIAL_NAMESPACE
+        """Whether the ids that a driver states are those of our PID namespace."""
+        self.all_shown = bool(stat_fields("1"))
+        """Whether /proc shows processes of other users: the first one is root's."""
         self._wrapper = wrapper_pid
-        self._mark = f"{PARENT_VARIABLE}={wrapper_pid}".encode()
-        self._verdicts: dict[int, tuple[str, bool]] = {}
-        """By id: start time, for ids are used again, and whether the process is the command's."""
-        self._with_cuda: dict[int, tuple[str, dict[str, str]]] = {}
+        self._mark = mark_of(wrapper_pid)
+        self._cgroup = _bytes(f"/proc/{wrapper_pid}/cgroup")
+        self._ours: dict[int, str] = {}
+        """Start times by id, for ids are used again."""
+        self._with_cuda: dict[int, tuple[str, Shown]] = {}
+        self._waiting: list[int] = []
+        self._found: list[Shown] = []
+        self._shown: list[Shown] = []
 
     def owns(self, pid: int) -> bool:
-        """Return whether a process is the command's; one that has ended keeps its verdict."""
+        """Return whether a process is the command's; one that has ended stays so."""
         fields = stat_fields(str(pid))
-        start, verdict = self._verdicts.get(pid, ("", False))
-        if not fields or fields[_START] == start:
-            return verdict
-        verdict = self._descends(pid) or self._mark in _environment(pid)
-        self._verdicts[pid] = (fields[_START], verdict)
-        return verdict
+        if not fields or self._ours.get(pid) == fields[START_FIELD]:
+            return pid in self._ours
+        self._ours.pop(pid, None)
+        is_ours = self._descends(fields) or self._mark in _marks(pid)
+        if is_ours:
+            self._ours[pid] = fields[START_FIELD]
+        return is_ours
 
-    def cuda_environments(self) -> list[dict[str, str]]:
-        """Return the environments of those that have CUDA's driver library mapped, as they started with."""
-        pids = _own_pids()
-        for known in (self._verdicts, self._with_cuda):
-            for pid in known.keys() - set(pids):
-                del known[pid]
-        return [found for pid in pids if pid != self._wrapper and (found := self._cuda_environment(pid)) is not None]
+    def describe(self, pid: int) -> Listed:
+        """Return what /proc tells of a process that the driver lists."""
+        is_ours = self.owns(pid)
+        fields, status = stat_fields(str(pid)), _status(pid)
+        if not fields or not status:
+            return Listed(is_ours=is_ours)
+        marks, user = _marks(pid), int(status["Uid"].split()[0])
+        started, ours_started = fields[START_FIELD], self._mark.partition(":")[2]
+        in_container = len(status.get("NSpid", "").split()) > 1
+        return Listed(
+            exists=True,
+            is_ours=is_ours,
+            # Elsewhere than in the initial namespace only, where an id alone proves nothing.
+            has_cuda=is_ours and not self.comparable and status["Tgid"] == str(pid) and _has_cuda(pid),
+            is_server=_bytes(f"/proc/{pid}/comm").startswith(_MPS),
+            of_other_run=bool(marks) and self._mark not in marks,
+            started_before=bool(ours_started) and int(started) < int(ours_started),
+            of_other_user=user not in (0, os.getuid()) and not in_container,
+        )
 
-    def _cuda_environment(self, pid: int) -> dict[str, str] | None:
-        if not self.owns(pid):
+    def cuda_environments(self, budget_s: float) -> list[Shown]:
+        """Return what shows their GPUs to those that have CUDA's driver library mapped.
+
+        Args:
+            budget_s: CPU time after which the rest waits for the next call. The result is that of the
+                last whole round: of a part of the processes nothing could be concluded.
+        """
+        until_s = time.thread_time() + budget_s
+        if not self._waiting:
+            self._waiting, self._found = _pids_of_our_user(), []
+            for known in (self._ours, self._with_cuda):
+                for pid in known.keys() - set(self._waiting):
+                    del known[pid]
+        while self._waiting:
+            found = self._shown_to(self._waiting.pop())
+            self._found += [found] if found else []
+            if time.thread_time() >= until_s:
+                break
+        if not self._waiting:
+            self._shown = self._found
+        return self._shown
+
+    def _shown_to(self, pid: int) -> Shown | None:
+        if pid == self._wrapper or not self.owns(pid):
             return None
-        start = self._verdicts[pid][0]
+        start = self._ours[pid]
         known = self._with_cuda.get(pid)
         if known and known[0] == start:
             return known[1]
         if not _maps_cuda(pid):
             return None
         pairs = (os.fsdecode(entry).partition("=") for entry in _environment(pid))
-        self._with_cuda[pid] = (start, {name: value for name, _, value in pairs})
-        return self._with_cuda[pid][1]
+        environ = {name: value for name, _, value in pairs}
+        shown = Shown(environ, counts_as_we=_bytes(f"/proc/{pid}/cgroup") == self._cgroup)
+        self._with_cuda[pid] = (start, shown)
+        return shown
 
-    def _descends(self, pid: int) -> bool:
+    def _descends(self, fields: list[str]) -> bool:
         """Return whether the wrapper is above a process; it may be the first of its PID namespace."""
-        while pid > 0 and (fields := stat_fields(str(pid))):
-            pid = int(fields[_PARENT])
-            if pid == self._wrapper:
+        while fields:
+            pid = fields[PARENT_FIELD]
+            if pid == str(self._wrapper):
                 return True
+            fields = stat_fields(pid)
         return False
 
 
-def exists(pid: int) -> bool:
-    """Return whether there is such a process (or thread: some drivers list those) in our PID namespace."""
-    return pid > 0 and bool(stat_fields(str(pid)))
-
-
-def is_mps_server(pid: int) -> bool:
-    """Return whether a process only computes on behalf of others, which are listed themselves."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            return file.read().startswith(_MPS)
-    except OSError:
-        return False
-
-
-def _own_pids() -> list[int]:
+def _pids_of_our_user() -> list[int]:
     """Return the processes of our user: of others neither environment nor maps could be read."""
     user, pids = os.geteuid(), []
     with os.scandir("/proc") as entries:
@@ -95,17 +141,47 @@ def _own_pids() -> list[int]:
     return pids
 
 
-def _environment(pid: int) -> list[bytes]:
+def _has_cuda(pid: int) -> bool:
+    """Return whether a process has CUDA's driver library mapped, or a GPU's device open."""
+    if _maps_cuda(pid):
+        return True
+    folder = f"/proc/{pid}/fd"
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
-            return file.read().split(b"\0")
+        return any(_link(f"{folder}/{name}").startswith(_CUDA_DEVICE) for name in os.listdir(folder))  # noqa: PTH208
     except OSError:
-        return []
+        return False
 
 
 def _maps_cuda(pid: int) -> bool:
+    return _CUDA_LIBRARY in _bytes(f"/proc/{pid}/maps")
+
+
+def _marks(pid: int) -> list[str]:
+    """Return the marks that a process carries; of another user's none can be read."""
+    values = (entry for entry in _environment(pid) if entry.startswith(_MARK_ENTRY))
+    return marks_in(next(values, b"").removeprefix(_MARK_ENTRY).decode("ascii", "replace"))
+
+
+def _environment(pid: int) -> list[bytes]:
+    return _bytes(f"/proc/{pid}/environ").split(b"\0")
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = _bytes(f"/proc/{pid}/status").decode(errors="replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _bytes(path: str) -> bytes:
+    """Return a file's content; empty where it cannot be read, or the process has just ended."""
     try:
-        with open(f"/proc/{pid}/maps", "rb") as file:  # noqa: PTH123
-            return any(_CUDA_LIBRARY in line for line in file)
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read()
     except OSError:
-        return False
+        return b""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115
+    except OSError:
+        return ""

@@ -16,10 +16,22 @@ import jsonschema
 import pytest
 
 from tests.fakes.build import FakeNvml, compiler, fake_nvml
-from tests.process.harness import CHILDREN, PROGRAM, ROOT, TIMEOUT_S, environment, finish, running, wait_for
+from tests.process.harness import (
+    CHILDREN,
+    PROGRAM,
+    ROOT,
+    TIMEOUT_S,
+    children_of,
+    environment,
+    finish,
+    running,
+    wait_for,
+)
 
 __all__ = ["fake_nvml"]
 
+INITIAL = str(Path("/proc/self/ns/pid").readlink()) == "pid:[4026531836]"
+comparable = pytest.mark.skipif(not INITIAL, reason="in a PID namespace of its own, ids prove nothing (a container)")
 SCHEMA = json.loads((ROOT / "docs" / "summary.schema.json").read_text())
 LIST = "nvmlDeviceGetComputeRunningProcesses_v3"
 
@@ -74,6 +86,11 @@ def node(fake_nvml: FakeNvml, tmp_path: Path) -> Node:
     return Node(fake_nvml, tmp_path)
 
 
+def idle(*gpus: int) -> str:
+    """Lines of the driver's script: these GPUs have no work."""
+    return "\n".join(f"series {gpu} gpm.1 0 0" for gpu in gpus)
+
+
 def used(summary: Any) -> list[tuple[int, str]]:
     return [(gpu["nvml_index"], gpu["use"]) for rank in summary["ranks"] for gpu in rank["gpus"]]
 
@@ -84,7 +101,9 @@ def computing_on(node: Node, gpu: int, *runs: str) -> list[str]:
     return ["sh", "-c", f"({shlex.join(words)}); true"]
 
 
-def test_the_gpus_that_the_command_computes_on_are_scored(node):
+@comparable
+def test_the_gpus_that_the_command_computes_on_are_scored(fake_nvml, tmp_path):
+    node = Node(fake_nvml, tmp_path, idle(0, 1, 3))
     done = finish(node.command("run", *computing_on(node, 2, "run")), env=node.environ("run"))
     assert done.returncode == 0
     summary = node.summary("run")
@@ -98,7 +117,21 @@ def test_the_gpus_that_the_command_computes_on_are_scored(node):
     assert node.report("run") == (text, summary)
 
 
-def test_two_runs_on_one_gpu_see_each_other(node):
+@comparable
+def test_a_gpu_that_worked_where_nobody_was_seen_is_scored_and_said(fake_nvml, tmp_path):
+    """As of a process that came after the last look, or that a daemon started and the driver hides."""
+    node = Node(fake_nvml, tmp_path, idle(0, 1))
+    done = finish(node.command("run", *computing_on(node, 2, "run")), env=node.environ("run"))
+    summary = node.summary("run")
+    assert used(summary) == [(2, "process"), (3, "visible")]
+    assert "GPU 3 worked, but no process of the command was seen there: it is scored" in summary["notes"]
+    assert [gpu["engine_active_frac"] for gpu in summary["ranks"][0]["gpus_unused"]] == [0, 0]
+    assert node.report("run") == (done.stderr.decode().strip(), summary)
+
+
+@comparable
+def test_two_runs_on_one_gpu_see_each_other(fake_nvml, tmp_path):
+    node = Node(fake_nvml, tmp_path, idle(0, 2, 3))
     both = ("one", "other")
     with contextlib.ExitStack() as stack:
         command = computing_on(node, 1, *both)
@@ -116,7 +149,9 @@ def test_two_runs_on_one_gpu_see_each_other(node):
         assert "GPU 1: processes of others compute there too" in text
 
 
-def test_a_killed_run_reports_the_same(node):
+@comparable
+def test_a_killed_run_reports_the_same(fake_nvml, tmp_path):
+    node = Node(fake_nvml, tmp_path, idle(0, 1, 2))
     forever = ["sh", "-c", f"echo $$ > {node.pids(3)}; exec sleep 600"]
     with running(node.command("run", *forever), env=node.environ("run")) as wrapper:
         file = node.folder / "run" / "run.json"
@@ -138,6 +173,25 @@ def test_a_killed_run_reports_the_same(node):
     assert not summary["run"]["finished"]
 
 
+@pytest.mark.parametrize("command", [["sleep", "60"], []], ids=["run", "watch"])
+def test_that_the_order_was_assumed_survives_a_kill(fake_nvml, tmp_path, command):
+    """Of different GPUs CUDA counts the fastest first; the driver need not list any process."""
+    node = Node(fake_nvml, tmp_path, f"set 0 name NVIDIA H100 80GB HBM3\nerror {LIST} 4")
+    words = node.command("run", *command) if command else [*PROGRAM, "watch", "--out", str(tmp_path / "run")]
+    with running(words, env=node.environ("run", CUDA_VISIBLE_DEVICES="1")) as wrapper:
+        report = [*PROGRAM, "report", str(tmp_path / "run")]
+        wait_for(lambda: finish(report, env=environment()).returncode == 0, "the first readings on the disk")
+        left = children_of(wrapper.pid)
+        wrapper.kill()
+        wrapper.wait(TIMEOUT_S)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)  # no child of ours any more
+    _, summary = node.report("run")
+    assert used(summary) == [(1, "assumed")]
+    assert any("is assumed from" in note for note in summary["notes"])
+
+
+@comparable
 @pytest.mark.slow
 def test_a_command_on_a_gpu_that_is_not_read(node):
     """As after CUDA_VISIBLE_DEVICES was set anew below us."""

@@ -1,5 +1,7 @@
 """One look at real processes: the driver's lists (fake library), /proc, and a library named as CUDA's."""
 
+import os
+import shutil
 import subprocess
 import textwrap
 from pathlib import Path
@@ -10,8 +12,6 @@ import pytest
 from tests.fakes.build import FakeNvml, compiler, fake_nvml
 
 __all__ = ["fake_nvml"]
-
-NOBODY = {"0": 0, "1": 0, "2": 0, "3": 0}
 
 
 class Looks:
@@ -49,23 +49,41 @@ def looks(fake_nvml: FakeNvml, tmp_path: Path, cuda: Path) -> Looks:
 
 
 def test_the_commands_own_processes_are_recognised(looks):
-    """A child, a grandchild, one that left us but carries the mark; and one of somebody else."""
+    """A child, a grandchild, one that left us but carries the mark; and one that was there before us."""
     told = looks.run("""
     child = start("sh", "-c", "(echo $$ > $0; echo ready; read line); true", FOLDER + "/shell")
-    (grandchild,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    computes(0, child.pid); computes(1, int(grandchild)); computes(2, orphan()); computes(3, os.getppid())
+    computes(0, child.pid); computes(1, child_of(child.pid)); computes(2, orphan()); computes(3, os.getppid())
     emit(told(lookout().look()))
     """)
-    assert told == [[0, 1, 2], {}, NOBODY | {"3": 1}]
+    assert told == [[0, 1, 2], {}, {"3": {"foreign": 1}}]
 
 
-def test_a_descendant_without_the_mark_is_ours_and_an_orphan_of_another_run_is_not(looks):
+def test_the_mark_is_found_anywhere_in_a_chain_and_only_with_its_start_time(looks):
+    """Below an inner run that left us; below a run that had our number before us."""
     told = looks.run("""
     computes(0, start(environ={"PATH": os.environ["PATH"]}).pid)
-    computes(1, orphan(SATSCORE_PARENT=f"{ME}0"))
+    computes(1, orphan(SATSCORE_PARENT=f"{ME}0:1,{MARK}"))
+    computes(2, orphan(SATSCORE_PARENT=f"{ME}:1"))
+    computes(3, orphan(SATSCORE_PARENT=f"{MARK}0"), orphan(SATSCORE_PARENT=str(ME)), orphan(SATSCORE_PARENT=None))
     emit(told(lookout().look()))
     """)
-    assert told == [[0], {}, NOBODY | {"1": 1}]
+    assert told == [[0, 1], {}, {"2": {"foreign": 1}, "3": {"foreign": 1, "perhaps": 2}}]
+
+
+def test_a_process_that_takes_on_the_mark_is_ours_from_then_on(looks):
+    """As a launcher's daemon starts a rank: it becomes another program, with the command's environment."""
+    told = looks.run("""
+    pid = orphan("until test -e $0.go; do sleep 0.01; done; exec env SATSCORE_PARENT=" + MARK + " sleep 600",
+                 SATSCORE_PARENT=None)
+    computes(0, pid)
+    watched = lookout()
+    before = told(watched.look())
+    Path(FOLDER, "orphan-0.go").touch()
+    while b"sleep" != Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\\0")[0]:
+        threading.Event().wait(0.01)
+    emit([before, told(watched.look())])
+    """)
+    assert told == [[[], {}, {"0": {"perhaps": 1}}], [[0], {}, {}]]
 
 
 def test_a_process_that_has_ended_is_still_ours(looks):
@@ -77,19 +95,71 @@ def test_a_process_that_has_ended_is_still_ours(looks):
     end(child)
     emit([first, told(watched.look())])
     """)
-    assert told == [[[0, 1], {}, NOBODY]] * 2
+    assert told == [[[0, 1], {}, {}]] * 2
 
 
-def test_the_server_of_mps_is_not_foreign(looks):
+def test_an_id_that_does_not_exist_is_nobody_only_where_all_would_be_shown(looks):
+    told = looks.run("""
+    computes(0, start().pid); computes(1, 399999999); computes(2, 0)
+    emit([told(lookout(all_shown=shown).look())[2] for shown in (True, False)])
+    """)
+    assert told == [{"2": {"hidden": 1}}, {"1": {"hidden": 1}, "2": {"hidden": 1}}]
+
+
+def test_the_server_of_mps_is_nobody(looks):
     told = looks.run("""
     server = Path(FOLDER) / "nvidia-cuda-mps-server"
     server.write_text("#!/bin/sh\\necho ready; read line\\n")
     server.chmod(0o700)
     ours, theirs = start(), start(str(server))
     computes(0, ours.pid, theirs.pid); computes(1, os.getppid())
-    emit(told(lookout(wrapper=ours.pid).look()))
+    emit(told(lookout().look()))
     """)
-    assert told == [[], {}, {"0": 1, "1": 1}], "neither is below that wrapper, and one of them is a server"
+    assert told == [[0], {}, {"1": {"foreign": 1}}]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start another user's process")
+def test_another_user_is_somebody_else_unless_in_a_container(looks):
+    """A daemon may have started the container for the command, under any user."""
+    if not shutil.which("setpriv") or subprocess.run(["unshare", "--pid", "--fork", "true"], check=False).returncode:
+        pytest.skip("no user or PID namespace can be changed here (setpriv, unshare)")
+    told = looks.run("""
+    other = "setpriv --reuid=65534 --clear-groups "
+    computes(0, orphan("exec " + other + "sleep 600", SATSCORE_PARENT=None))
+    outer = orphan("unshare --pid --fork " + other + "sleep 600; true", SATSCORE_PARENT=None)
+    computes(1, child_of(child_of(outer)))
+    for gpu in "01":
+        while Path("/proc", Path(FOLDER, gpu).read_text().strip()).stat().st_uid != 65534:
+            threading.Event().wait(0.01)
+    emit(told(lookout().look())[2])
+    """)
+    assert told == {"0": {"foreign": 1}, "1": {"perhaps": 1}}
+
+
+def test_in_another_namespace_only_a_process_with_cuda_is_recognised(looks):
+    """A mere equal number proves nothing, not even that of a thread of such a process."""
+    told = looks.run("""
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import ctypes, sys, threading;"
+        "ctypes.CDLL(sys.argv[1]); threading.Thread(target=sys.stdin.read).start(); print('ready', flush=True)", CUDA],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    thread, = {int(name) for name in os.listdir(f"/proc/{process.pid}/task")} - {process.pid}
+    computes(0, start().pid); computes(1, process.pid); computes(2, thread); computes(3, os.getppid())
+    emit([told(lookout(comparable=False).look()), told(lookout().look())[0]])
+    process.communicate()
+    """)
+    assert told == [[[1], {}, {"0": {"hidden": 1}, "2": {"hidden": 1}, "3": {"hidden": 1}}], [0, 1, 2]]
+
+
+def test_in_another_namespace_a_process_with_a_gpu_open_is_recognised(looks):
+    told = looks.run("""
+    from satscore.launch import processes
+    processes._CUDA_DEVICE = FOLDER + "/device"
+    Path(FOLDER, "device0").touch()
+    computes(0, start("sh", "-c", "exec 7< $0/device0; echo ready; read line", FOLDER).pid)
+    emit(told(lookout(comparable=False).look())[0])
+    """)
+    assert told == [0]
 
 
 # --- by environment, where the lists say nothing
@@ -105,7 +175,7 @@ def test_environment_tells_where_the_list_does_not(looks, list_of_the_driver):
     with_cuda(CUDA_VISIBLE_DEVICES="2"); start(CUDA_VISIBLE_DEVICES="0")
     emit(told(lookout().look()))
     """
-    assert looks.run(code, list_of_the_driver) == [[], {"2": "environment"}, {}]
+    assert looks.run(code, list_of_the_driver)[:2] == [[], {"2": "environment"}]
 
 
 @pytest.mark.slow
@@ -136,6 +206,34 @@ def test_different_gpus_that_cuda_counts_by_speed_are_assumed(looks):
     assert looks.run(code, "set 0 name NVIDIA T4") == [{"1": "assumed", "2": "environment"}, True]
 
 
+def test_numbers_of_a_process_in_another_cgroup_say_nothing(looks):
+    """Slurm shows each rank devices of its own: number 0 of four ranks is four GPUs. A UUID is always one."""
+    code = """
+    for setting in SETTINGS:
+        with_cuda(CUDA_VISIBLE_DEVICES=setting)
+    watched = lookout()
+    watched._processes._cgroup = b"0::/another"
+    emit(told(watched.look())[1])
+    """
+    numbers, uuids = '("0", "0")', '("GPU-00000000-0000-0000-0000-000000000002", "")'
+    assert looks.run(code.replace("SETTINGS", numbers)) == dict.fromkeys("0123", "visible")
+    assert looks.run(code.replace("SETTINGS", uuids)) == {"2": "environment"}
+
+
+def test_many_processes_are_looked_at_in_parts_and_nothing_is_concluded_from_a_part(looks):
+    told = looks.run("""
+    for setting in "012":
+        with_cuda(CUDA_VISIBLE_DEVICES=setting)
+    processes, counts = lookout()._processes, []
+    while not counts or processes._waiting:
+        counts.append(len(processes.cuda_environments(0.0)))
+    emit([counts[:-1], counts[-1], len(processes.cuda_environments(0.0))])
+    """)
+    assert len(told[0]) >= 3
+    assert set(told[0]) == {0}
+    assert told[1:] == [3, 3]
+
+
 @pytest.mark.slow
 def test_a_process_of_another_run_shows_nothing(looks):
     told = looks.run("""
@@ -151,7 +249,7 @@ def test_a_recognised_process_makes_the_environment_needless(looks):
     computes(1, with_cuda(CUDA_VISIBLE_DEVICES="2").pid)
     emit(told(lookout().look()))
     """)
-    assert told == [[1], {}, NOBODY]
+    assert told == [[1], {}, {}]
 
 
 def test_the_library_is_seen_when_it_comes_and_remembered(looks):
@@ -187,15 +285,29 @@ def test_looking_tells_news_and_ends_with_the_command(looks):
     assert told == [[[1]], None]
 
 
-def test_a_defect_ends_the_looking_and_is_told(looks):
-    failure = looks.run("""
+def test_a_look_that_fails_is_made_again(looks):
+    """The failure is told only if it was the last thing that happened."""
+    told = looks.run("""
+    from satscore.run import lookout as module
+    module.FIRST_LOOK_S = module.LONGEST_PAUSE_S = 0.01
     computes(1, start().pid)
-    watched = lookout()
+    watched, stop, failures, lists = lookout(), threading.Event(), [], None
+    watched._stop = stop
+    class Passing:
+        def processes(self):
+            failures.append(watched.failure)
+            if len(failures) == 1:
+                raise ValueError("no such thing")
+            return lists
+    lists, watched._source = watched._source.processes(), Passing()
     def tell(placement):
-        raise ValueError("no such thing")
+        failures.append(watched.failure)
+        stop.set()
+        raise OSError("the last one")
     watched.start(tell)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "satscore-lookout"]
-    thread.join()
-    emit(watched.failure)
+    for thread in threading.enumerate():
+        if thread.name == "satscore-lookout":
+            thread.join()
+    emit([failures, watched.failure, watched.placement.known_by])
     """)
-    assert failure == "ValueError: no such thing"
+    assert told == [[None, "ValueError: no such thing", None], "OSError: the last one", "process"]

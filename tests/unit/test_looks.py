@@ -1,62 +1,111 @@
 """What looks at processes tell: which GPUs the command uses, who else is there, and what stays unknown."""
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satscore.core.placement import NOTHING_KNOWN, GpuLooks, Look, Placement, is_shared, look_at
+from satscore.core.placement import (
+    NOTHING_KNOWN,
+    GpuLooks,
+    Listed,
+    Look,
+    Placement,
+    Seen,
+    is_shared,
+    look_at,
+    who_is,
+)
 
 A, B, C = "GPU-a", "GPU-b", "GPU-c"
 UUIDS = (A, B, C)
 FRESH = Placement(gpus=tuple(GpuLooks(uuid=uuid, nvml_index=i) for i, uuid in enumerate(UUIDS)))
+EMPTY, OURS, FOREIGN, PERHAPS, HIDDEN = Seen(), Seen(ours=1), Seen(foreign=1), Seen(perhaps=1), Seen(hidden=1)
 
 
-def uses(placement: Placement) -> list[str | None]:
-    return [placement.use_of(uuid) for uuid in UUIDS]
+def look(*seen: Seen | None, **environment: str) -> Look:
+    """Return what a look saw on A, B, C; None: the list was refused."""
+    given = {uuid: one for uuid, one in zip(UUIDS, seen, strict=False) if one is not None}
+    return Look(seen=given, environment={f"GPU-{name}": use for name, use in environment.items()})  # type: ignore[misc]
 
 
 def after(*looks: Look, assumed: bool = False) -> Placement:
+    """Return what looks told that stand for a second each."""
     placement = Placement(assumed=assumed, gpus=FRESH.gpus)
-    for look in looks:
-        placement = placement.after(look)
+    for one in looks:
+        placement = placement.after(one, 1000)
     return placement
+
+
+def uses(placement: Placement, *worked: str) -> list[str | None]:
+    """Return how A, B, C are known to be used, those with work being given."""
+    return [placement.use_of(uuid, worked=uuid in worked) for uuid in UUIDS]
+
+
+# --- one process
+
+
+CASES = [
+    ("descendant or marked", {"exists": True, "is_ours": True}, "ours"),
+    ("ended, was ours", {"is_ours": True}, "ours"),
+    ("ours, though older", {"exists": True, "is_ours": True, "started_before": True}, "ours"),
+    ("server of MPS", {"exists": True, "is_server": True, "started_before": True}, "nobody"),
+    ("server of MPS below us", {"exists": True, "is_server": True, "is_ours": True}, "nobody"),
+    ("of another run", {"exists": True, "of_other_run": True}, "foreign"),
+    ("older than we", {"exists": True, "started_before": True}, "foreign"),
+    ("of another user", {"exists": True, "of_other_user": True}, "foreign"),
+    ("started by a daemon, maybe for us", {"exists": True}, "perhaps"),
+    ("just ended", {}, "nobody"),
+]
+
+
+@pytest.mark.parametrize(("facts", "who"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_whose_a_process_is(facts, who):
+    assert who_is(Listed(**facts), comparable=True, all_shown=True) == who
+
+
+def test_where_proc_hides_other_users_an_id_that_it_lacks_may_be_theirs():
+    assert who_is(Listed(), comparable=True, all_shown=False) == "hidden"
+    assert who_is(Listed(exists=True, of_other_run=True), comparable=True, all_shown=False) == "foreign"
+
+
+LISTED = st.builds(Listed, **dict.fromkeys(Listed.__struct_fields__, st.booleans()))
+
+
+@given(LISTED, st.booleans())
+def test_in_another_namespace_an_equal_number_proves_nothing(process, all_shown):
+    who = who_is(process, comparable=False, all_shown=all_shown)
+    assert who in {"ours", "hidden"}
+    assert who == "hidden" or (process.is_ours and process.has_cuda)
 
 
 # --- one look
 
 
-def test_a_process_of_the_command_is_recognised_on_its_gpu():
-    look = look_at({A: [7], B: [], C: [7, 8]}, ours={7, 8}, present={7, 8})
-    assert look.listed == {A, B, C}
-    assert look.computing == {A, C}
-    assert look.foreign == {A: 0, B: 0, C: 0}
+def test_processes_are_counted_by_gpu():
+    who = {7: "ours", 8: "ours", 9: "foreign", 10: "perhaps", 11: "nobody"}
+    told = look_at({A: [7, 8, 7], B: [9, 10, 11], C: [0, 7]}, who, comparable=True)  # type: ignore[arg-type]
+    assert told.seen == {A: Seen(ours=2), B: Seen(foreign=1, perhaps=1), C: Seen(ours=1, hidden=1)}
+    assert told.recognised
+    assert not look_at({A: [9], B: [0]}, who, comparable=True).recognised  # type: ignore[arg-type]
 
 
-def test_ids_that_cannot_be_compared_tell_nothing():
-    """In a container: ids of another namespace, which do not exist here."""
-    look = look_at({A: [70001], B: []}, ours=(), present=())
-    assert look.computing == set()
-    assert look.foreign == {}
+SHARED = [
+    (EMPTY, False),
+    (OURS, False),
+    (FOREIGN, True),
+    (Seen(ours=1, foreign=1), True),
+    (Seen(foreign=1, hidden=1), True),
+    (PERHAPS, None),
+    (Seen(ours=1, perhaps=1), True),
+    (HIDDEN, None),
+    (Seen(ours=1, hidden=1), None),
+]
 
 
-def test_once_one_is_ours_every_other_id_is_somebody_elses():
-    look = look_at({A: [7, 70001, 70002], B: [70003]}, ours={7}, present={7})
-    assert look.foreign == {A: 2, B: 1}
-
-
-def test_an_id_that_exists_here_and_is_not_ours_is_somebody_elses():
-    look = look_at({A: [9], B: [70001], C: []}, ours=(), present={9})
-    assert look.foreign == {A: 1}
-
-
-def test_a_process_that_the_driver_hides_is_not_judged():
-    look = look_at({A: [7, 0], B: [7], C: [7, 0, 9]}, ours={7}, present={7, 9})
-    assert look.foreign == {B: 0, C: 1}
-
-
-def test_the_server_of_mps_is_nobody():
-    look = look_at({A: [5, 7], B: [5]}, ours={7}, present={5, 7}, servers={5})
-    assert look.foreign == {A: 0, B: 0}
-    assert look_at({A: [5]}, ours=(), present={5}, servers={5}).foreign == {}
+@pytest.mark.parametrize(("seen", "shared"), SHARED)
+def test_whether_a_gpu_is_shared(seen, shared):
+    assert seen.shared is shared
 
 
 # --- all looks
@@ -68,88 +117,128 @@ def test_before_any_look_all_that_is_visible_counts():
 
 
 def test_processes_tell_which_gpus_are_used():
-    placement = after(Look(listed=frozenset(UUIDS), computing=frozenset({B})), assumed=True)
+    placement = after(look(EMPTY, OURS, EMPTY), assumed=True)
     assert uses(placement) == [None, "process", None]
     assert placement.known_by == "process"
 
 
+def test_a_gpu_that_worked_unseen_counts_unless_the_work_is_proven_to_be_of_others():
+    placement = after(look(OURS, EMPTY, FOREIGN))
+    assert uses(placement, A, B, C) == ["process", "visible", None]
+
+
+@pytest.mark.parametrize("other", [PERHAPS, HIDDEN, Seen(foreign=1, perhaps=1)])
+def test_a_gpu_with_processes_that_may_be_the_commands_counts(other):
+    for looks in ([look(OURS, other, EMPTY)], [look(None, other), look(OURS, EMPTY, EMPTY)]):
+        for order in (looks, looks[::-1]):
+            assert uses(after(*order)) == ["process", "visible", None]
+
+
 def test_a_gpu_whose_list_is_refused_is_not_known_to_be_unused():
-    assert uses(after(Look(listed=frozenset({A, B}), computing=frozenset({A})))) == ["process", None, "visible"]
+    assert uses(after(look(OURS, EMPTY, None))) == ["process", None, "visible"]
+
+
+def test_a_list_that_was_read_once_does_not_make_later_refusals_mean_not_there():
+    early, refused = look(EMPTY, EMPTY, EMPTY), look(OURS, None, EMPTY)
+    assert uses(after(early, refused)) == ["process", "visible", None]
+    assert uses(after(look(OURS, EMPTY, EMPTY), refused)) == ["process", "visible", None]
 
 
 def test_a_gpu_that_nobody_looked_at_is_not_known_to_be_unused():
-    placement = after(Look(listed=frozenset(UUIDS), computing=frozenset({A})))
-    assert placement.use_of(None) == placement.use_of("GPU-other") == "visible"
+    placement = after(look(OURS, EMPTY, EMPTY))
+    assert placement.use_of(None, worked=False) == placement.use_of("GPU-other", worked=False) == "visible"
 
 
 def test_environment_tells_where_processes_do_not():
-    placement = after(Look(environment={A: "environment", B: "assumed"}))
-    assert uses(placement) == ["environment", "assumed", None]
+    placement = after(look(None, None, PERHAPS, a="environment", b="assumed"))
+    assert uses(placement, C) == ["environment", "assumed", None]
     assert placement.known_by == "environment"
 
 
 def test_processes_overrule_the_environment_whichever_comes_first():
-    seen = Look(listed=frozenset(UUIDS), computing=frozenset({C}))
-    shown = Look(environment={A: "environment"})
+    seen, shown = look(EMPTY, EMPTY, OURS), look(a="environment")
     assert uses(after(shown, seen)) == uses(after(seen, shown)) == [None, None, "process"]
 
 
-def test_sure_environment_overrules_an_assumed_one():
-    one, other = Look(environment={A: "assumed"}), Look(environment={A: "environment"})
-    assert uses(after(one, other))[0] == uses(after(other, one))[0] == "environment"
+def test_the_surer_environment_overrules():
+    ways = [look(a="visible"), look(a="assumed"), look(a="environment")]
+    for i, way in enumerate(["visible", "assumed", "environment"]):
+        assert uses(after(*ways[: i + 1]))[0] == uses(after(*ways[i::-1]))[0] == way
 
 
 def test_gpus_outside_those_read():
-    seen = Look(listed=frozenset(UUIDS), computing=frozenset({B, C}))
-    assert [gpu.uuid for gpu in after(seen).used_outside({A, B})] == [C]
-    assert [gpu.uuid for gpu in after(Look(environment={A: "assumed"})).used_outside({B})] == [A]
+    seen = after(look(EMPTY, OURS, OURS))
+    assert [gpu.uuid for gpu in seen.used_outside({A, B})] == [C]
+    assert not seen.computes_elsewhere({A, B})
+    assert seen.computes_elsewhere({A, None})
+    shown = after(look(a="assumed", c="visible"))
+    assert [gpu.uuid for gpu in shown.used_outside({B})] == [A], "what may be shown is not known to be"
+    assert not shown.computes_elsewhere({B})
     assert FRESH.used_outside(set()) == ()
 
 
-def test_share_of_looks_with_others():
-    clear, shared, unknown = Look(foreign={A: 0}), Look(foreign={A: 3}), Look()
-    gpu = after(unknown, clear, shared, clear, shared, unknown).gpus[0]
-    assert (gpu.shared_frac, gpu.foreign_max_count, gpu.judged_count) == (0.5, 3, 4)
+def test_sharing_is_weighted_by_time():
+    """Looks come often at the start: the job before, which still ends then, is a small part of the run."""
+    gpu = FRESH.gpus[0].after(look(FOREIGN), 1000).after(look(Seen(foreign=3)), 2000)
+    assert (gpu.shared_frac, gpu.company_max_count) == (1.0, 3)
+    for _ in range(6):
+        gpu = gpu.after(look(HIDDEN), 70_000).after(look(OURS), 10_000).after(look(None), 10_000)
+    assert (gpu.judged_ms, gpu.shared_ms) == (63_000, 3000)
+    assert not is_shared(gpu.shared_frac)
+    assert is_shared(gpu.after(look(Seen(ours=1, perhaps=1)), 10_000).shared_frac)
     assert FRESH.gpus[0].shared_frac is None
-
-
-def test_one_look_of_many_is_the_job_before_that_still_ends():
-    looks = [Look(foreign={A: 1}), *[Look(foreign={A: 0})] * 19]
-    assert not is_shared(after(*looks).gpus[0].shared_frac)
-    assert is_shared(after(*looks, Look(foreign={A: 1})).gpus[0].shared_frac)
     assert not is_shared(None)
 
 
-LOOKS = st.lists(
-    st.builds(
-        Look,
-        listed=st.frozensets(st.sampled_from(UUIDS)),
-        computing=st.frozensets(st.sampled_from(UUIDS)),
-        environment=st.dictionaries(st.sampled_from(UUIDS), st.sampled_from(["environment", "assumed"])),
-        foreign=st.dictionaries(st.sampled_from(UUIDS), st.integers(0, 3)),
-    ),
-    max_size=6,
+def test_where_nobody_can_be_told_apart_nothing_is_judged():
+    seen = msgspec.structs.replace(look(OURS, EMPTY), comparable=False)
+    assert [gpu.judged_ms for gpu in after(seen).gpus] == [0, 0, 0]
+
+
+COUNTS = st.integers(0, 2)
+SEEN = st.builds(Seen, ours=COUNTS, foreign=COUNTS, perhaps=COUNTS, hidden=COUNTS)
+LOOK = st.builds(
+    Look,
+    seen=st.dictionaries(st.sampled_from(UUIDS), SEEN),
+    comparable=st.booleans(),
+    environment=st.dictionaries(st.sampled_from(UUIDS), st.sampled_from(["environment", "assumed", "visible"])),
 )
+LOOKS = st.lists(LOOK, max_size=6)
+WORKED = st.sets(st.sampled_from(UUIDS))
 
 
-@given(LOOKS, st.booleans())
-def test_something_is_always_used(looks, assumed):
+@given(LOOKS, WORKED)
+def test_without_proof_no_gpu_is_dropped(looks, worked):
+    """Where processes were recognised: what follows from the looks themselves, not from what is kept of them."""
+    placement = after(*looks)
+    for uuid, use in zip(UUIDS, uses(placement, *worked), strict=True):
+        seen = [one.seen[uuid] for one in looks if uuid in one.seen]
+        if any(one.ours for one in seen):
+            assert use == "process"
+        elif placement.known_by == "process":
+            proven = not any(one.perhaps or one.hidden for one in seen)
+            proven &= all(uuid in one.seen for one in looks if one.recognised)
+            proven &= uuid not in worked or any(one.foreign for one in seen)
+            assert (use is None) == proven
+
+
+@given(LOOKS, WORKED, st.booleans())
+def test_something_is_always_used(looks, worked, assumed):
     """No look can take every GPU out of the score of a machine, wherever the command runs."""
     placement = after(*looks, assumed=assumed)
-    assert any(uses(placement))
-    outside = placement.used_outside({A})
-    assert all(gpu.uuid != A for gpu in outside)
+    assert any(uses(placement, *worked))
+    assert all(gpu.uuid != A for gpu in placement.used_outside({A}))
 
 
 @given(LOOKS, LOOKS, st.booleans())
 def test_what_was_used_once_stays_used(looks, more, assumed):
     """More looks may find better evidence, but never take a GPU away on the same."""
     before, then = after(*looks, assumed=assumed), after(*looks, *more, assumed=assumed)
-    for uuid in UUIDS:
-        if before.use_of(uuid) == "process":
-            assert then.use_of(uuid) == "process"
-        if before.known_by == then.known_by == "environment" and before.use_of(uuid):
-            assert then.use_of(uuid)
+    for one, other in zip(uses(before), uses(then), strict=True):
+        if one == "process":
+            assert other == "process"
+        if before.known_by == then.known_by == "environment" and one:
+            assert other
 
 
 @given(LOOKS)
@@ -160,4 +249,10 @@ def test_the_order_of_looks_does_not_matter(looks):
 @given(LOOKS)
 def test_the_same_conclusion_is_no_news(looks):
     placement = after(*looks)
-    assert placement.concludes_as(placement.after(Look()))
+    assert placement.concludes_as(placement.after(Look(), 1000))
+
+
+@given(LOOKS)
+def test_shares_are_of_the_time_judged(looks):
+    for gpu in after(*looks).gpus:
+        assert 0 <= gpu.shared_ms <= gpu.judged_ms <= 1000 * len(looks)

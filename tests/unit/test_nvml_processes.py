@@ -31,6 +31,15 @@ def test_more_processes_than_room(fake_nvml):
     assert by_gpu(fake_nvml.run(ASK, "gh200", extra=many))[1] == list(range(100, 300))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 64, 70])
+@pytest.mark.parametrize("rows", ["", "rows of 535.54"])
+def test_rows_that_driver_535_made_longer_are_read_where_they_are(fake_nvml, count, rows):
+    """Read at the documented length, every other id would be a piece of something else."""
+    pids = list(range(4001, 4001 + count))
+    many = "\n".join(f"process 1 {pid}" for pid in pids)
+    assert by_gpu(fake_nvml.run(ASK, "gh200", extra=f"{many}\n{rows}"))[1] == pids
+
+
 def test_a_refused_list_is_left_out_and_none_is_unknown(fake_nvml):
     refused = f"{FOUR}\nerror {LISTS[0]} 4 gpu 0"
     assert by_gpu(fake_nvml.run(ASK, "gh200", extra=refused)) == {1: [], 2: [13, 0], 3: []}

@@ -18,15 +18,17 @@ from typing import Any
 from child import FakeClock, emit, open_nvml
 
 from satscore.core.placement import Look
+from satscore.launch.ancestry import mark_of
 from satscore.run.lookout import GpuChoice, Lookout
 
 __all__ = [
-    "FOLDER", "ME", "Path", "computes", "emit", "end", "gpus", "lookout", "orphan", "os", "start", "subprocess",
-    "sys", "threading", "told", "with_cuda",
+    "CUDA", "FOLDER", "MARK", "ME", "Path", "child_of", "computes", "emit", "end", "gpus", "lookout", "orphan", "os",
+    "start", "subprocess", "sys", "threading", "told", "with_cuda",
 ]  # fmt: skip
 
 FOLDER, CUDA = sys.argv[1:]
 ME = os.getpid()
+MARK = mark_of(ME)
 OPEN_CUDA = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); sys.stdin.read()"
 _started: list["subprocess.Popen[str]"] = []
 _orphans: list[int] = []
@@ -40,7 +42,7 @@ def start(*command: str, environ: dict[str, str] | None = None, **added: str | N
         environ: Its whole environment; None: ours with the mark of a command below us.
         **added: Further variables; None takes one away.
     """
-    whole = {**os.environ, "SATSCORE_PARENT": str(ME), **added} if environ is None else environ
+    whole = {**os.environ, "SATSCORE_PARENT": MARK, **added} if environ is None else environ
     made = subprocess.Popen(
         command or ("sh", "-c", "echo ready; read line"),
         env={name: value for name, value in whole.items() if value is not None},
@@ -59,10 +61,15 @@ def with_cuda(**added: str | None) -> "subprocess.Popen[str]":
     return start(sys.executable, "-S", "-c", OPEN_CUDA, CUDA, **added)
 
 
-def orphan(**added: str) -> int:
-    """Start a process whose parent ends at once; return its id."""
+def orphan(then: str = "exec sleep 600", **added: str | None) -> int:
+    """Start a process whose parent ends at once; return its id.
+
+    Args:
+        then: What its shell does; no single quotes.
+        **added: As for ``start``.
+    """
     path = Path(FOLDER) / f"orphan-{len(_orphans)}"
-    leave = 'setsid sh -c \'echo $$ > "$0".new; mv "$0".new "$0"; exec sleep 600\' "$0" > /dev/null 2>&1 &'
+    leave = f'setsid sh -c \'echo $$ > "$0".new; mv "$0".new "$0"; {then}\' "$0" > /dev/null 2>&1 &'
     end(
         start(
             "sh", "-c", f'{leave} while ! test -e "$0"; do sleep 0.01; done; echo ready; read line', str(path), **added
@@ -84,10 +91,27 @@ def computes(gpu: int, *pids: int) -> None:
         file.write("".join(f"{pid}\n" for pid in pids))
 
 
-def lookout(wrapper: int = ME, **environ: str) -> Lookout:
-    """Return a lookout for the commands of a wrapper, which was started with this environment."""
+def child_of(pid: int) -> int:
+    """Return the one child of a process, once there is one."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    while not file.read_text().split():
+        threading.Event().wait(0.01)
+    return int(file.read_text().split()[0])
+
+
+def lookout(wrapper: int = ME, *, comparable: bool = True, all_shown: bool = True, **environ: str) -> Lookout:
+    """Return a lookout for the commands of a wrapper, which was started with this environment.
+
+    Args:
+        wrapper: Its process id.
+        comparable: Whether the driver's ids are taken to be of our namespace, wherever these tests run.
+        all_shown: Whether /proc is taken to show all users' processes.
+        **environ: What it was started with.
+    """
     choice = GpuChoice(environ)
-    return Lookout(open_nvml(FakeClock(), choice.choose), choice, wrapper, threading.Event())
+    made = Lookout(open_nvml(FakeClock(), choice.choose), choice, wrapper, threading.Event())
+    made._processes.comparable, made._processes.all_shown = comparable, all_shown
+    return made
 
 
 def gpus(uuids: Iterable[str]) -> list[int]:
@@ -96,11 +120,15 @@ def gpus(uuids: Iterable[str]) -> list[int]:
 
 
 def told(look: Look) -> list[Any]:
-    """Return what a look told, by number: computing, environment, processes of others."""
+    """Return what a look told, by number: the command's GPUs, environment, and whoever else was there."""
+    others = {
+        int(uuid[-1]): {name: getattr(seen, name) for name in ("foreign", "perhaps", "hidden") if getattr(seen, name)}
+        for uuid, seen in look.seen.items()
+    }
     return [
-        gpus(look.computing),
+        gpus(uuid for uuid, seen in look.seen.items() if seen.ours),
         {int(uuid[-1]): how for uuid, how in look.environment.items()},
-        {int(uuid[-1]): count for uuid, count in look.foreign.items()},
+        {gpu: counts for gpu, counts in others.items() if counts},
     ]
 
 

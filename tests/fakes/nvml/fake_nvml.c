@@ -34,6 +34,7 @@
  *   xid NUMBER from T [gpu N]
  *   process GPU PID        this process computes on the GPU
  *   process GPU from FILE  so do those whose ids stand in the file, which is read at each call
+ *   rows of 535.54         the newest list of processes has rows of 32 bytes, as that driver filled them
  *   slice GPU UUID         MIG has cut this slice from the GPU
  *   max_metric ID          a pair with a higher metric id is refused whole (INVALID_ARGUMENT)
  *   freeze energy          the energy counters stand still

@@ -25,6 +25,9 @@ static int pids_on(const Gpu *g, unsigned *pids, int room) {
     return n;
 }
 
+/* Driver 535.54 appended a field to the rows of _v3, and clients of older headers read every other row wrong. */
+static size_t newest_row(void) { return sizeof(Running) + (long_rows ? sizeof(unsigned long long) : 0); }
+
 static int running(const Gpu *g, unsigned *count, char *out, size_t row) {
     unsigned pids[MAX_PROCESSES];
     int n = pids_on(g, pids, MAX_PROCESSES), room = (int)*count;
@@ -39,4 +42,4 @@ static int running(const Gpu *g, unsigned *count, char *out, size_t row) {
 
 int nvmlDeviceGetComputeRunningProcesses(Gpu *g, unsigned *n, char *out) { ENTER(g->index); return running(g, n, out, sizeof(Running1)); }
 int nvmlDeviceGetComputeRunningProcesses_v2(Gpu *g, unsigned *n, char *out) { ENTER(g->index); return running(g, n, out, sizeof(Running)); }
-int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *g, unsigned *n, char *out) { ENTER(g->index); return running(g, n, out, sizeof(Running)); }
+int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *g, unsigned *n, char *out) { ENTER(g->index); return running(g, n, out, newest_row()); }

@@ -25,7 +25,7 @@ static Series series[MAX_SERIES];
 static Rule rules[MAX_RULES];
 static Process processes[MAX_PROCESSES];
 static Gpu slices[MAX_SLICES]; /* index: that of the GPU they are cut from */
-static int n_gpus = 1, max_metric = 1 << 30, n_series, n_rules, n_processes, n_slices, inits, cuda_version = 13000, log_fd = -1, frozen_energy;
+static int n_gpus = 1, max_metric = 1 << 30, n_series, n_rules, n_processes, n_slices, inits, cuda_version = 13000, log_fd = -1, frozen_energy, long_rows;
 static char driver[80] = "580.65.06";
 static struct timespec origin;
 static double manual_time = -1;
@@ -136,6 +136,7 @@ static void parse_line(char *line) {
     else if (!strcmp(word, "series")) parse_series(rest);
     else if (!strcmp(word, "process")) parse_process(rest);
     else if (!strcmp(word, "slice")) parse_slice(rest);
+    else if (!strcmp(word, "rows")) long_rows = !strcmp(rest, "of 535.54");
     else if (!strcmp(word, "max_metric")) max_metric = atoi(rest);
     else if (!strcmp(word, "freeze")) frozen_energy = 1;
     else parse_rule(word, rest);
@@ -146,7 +147,7 @@ static void load_script(void) {
     FILE *file = path ? fopen(path, "r") : NULL;
     char *line = NULL;
     size_t room = 0;
-    n_series = n_rules = n_processes = n_slices = frozen_energy = 0, max_metric = 1 << 30;
+    n_series = n_rules = n_processes = n_slices = frozen_energy = long_rows = 0, max_metric = 1 << 30;
     for (int g = 0; g < MAX_GPUS; g++) {
         memset(&gpus[g], 0, sizeof gpus[g]);
         gpus[g].index = g;
