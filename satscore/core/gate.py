@@ -8,6 +8,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from satscore.core.summary import Summary
 
+WHOLE_FRAC, SLACK_S = 0.95, 1.0
+"""So much of a command must have been read; or all but so many seconds, which opening the counters takes."""
+MARKS = {"simulated": "SIMULATED data", "replay": "a REPLAY"}
+
 
 class Refusal(NamedTuple):
     """Why a run does not pass."""
@@ -43,11 +47,45 @@ def _undecided(summary: "Summary | None") -> str | None:
     if summary is None:
         return "no score: there is no summary"
     run, score = summary.run, summary.job.score
+    if not run.finished:
+        return f"not judged: the {'command' if run.kind == 'command' else 'run'}'s end is not recorded"
     if run.kind == "command" and run.exit_code != 0:
-        ended = "is not recorded" if not run.finished else f"was {run.exit_signal or f'exit {run.exit_code}'}"
-        return f"not judged: the command's end {ended}"
+        return f"not judged: the command's end was {run.exit_signal or f'exit {run.exit_code}'}"
     if summary.headline.score_pct is None:
         return f"no score: {summary.headline.reason}"
     if score.partial:
         return f"the score is partial: coverage {100 * score.coverage_frac:.1f} %, a gate needs 95 %"
+    return _unread_time(summary) or _other_gpus(summary)
+
+
+def _unread_time(summary: "Summary") -> str | None:
+    """Return how much of a measured command was read, where that is too little."""
+    run = summary.run
+    if summary.data_kind != "measured" or run.kind != "command" or run.duration_s is None:
+        return None
+    read_s = summary.job.score.coverage_frac * run.observed_s
+    if read_s >= min(WHOLE_FRAC * run.duration_s, run.duration_s - SLACK_S):
+        return None
+    return f"not judged: only {read_s:.1f} of {run.duration_s:.1f} s were read"
+
+
+def _other_gpus(summary: "Summary") -> str | None:
+    """Return why the score is not that of the command's work on all its GPUs, and of nothing else."""
+    unread = [gpu for rank in summary.ranks for gpu in rank.gpus_unread]
+    if unread:
+        which = ", ".join(gpu.uuid if gpu.nvml_index is None else str(gpu.nvml_index) for gpu in unread)
+        verb = "uses" if unread[0].known_by == "process" else "is shown"
+        return f"not judged: the command {verb} GPU {which}, which nobody reads"
+    if any(finding.id == "GPU_SHARED" for finding in summary.findings):
+        return "not judged: processes of others computed on the scored GPUs too (GPU_SHARED)"
     return None
+
+
+def caveat(summary: "Summary", lowest_pct: float) -> str | None:
+    """Return what to say of a judgement that is not of a measurement; None where it is of one."""
+    what = MARKS.get(summary.data_kind)
+    if what is None:
+        return None
+    again = ", replayed" if summary.data_kind == "simulated" and summary.source.name == "replay" else ""
+    scenario = f" ({summary.source.scenario})" if summary.source.scenario else ""
+    return f"--fail-under {lowest_pct:g} judged {what}{again}{scenario}: no GPU was measured"

@@ -1,17 +1,21 @@
 """--fail-under as CI uses it: the command's failure wins, then the score decides, and nothing passes unjudged."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from satscore.core.fields import INDEX, Quality
-from tests.process.harness import PROGRAM, environment, finish, satscore
+from tests.fakes.build import fake_nvml
+from tests.process.harness import PATIENT, PROGRAM, environment, finish, satscore
 from tests.process.replays import play
 from tests.unit.runs import Run, measured
 from tests.unit.scenes import E1
 from tests.unit.sim_runs import run_end
 from tests.unit.test_session import record
+
+__all__ = ["fake_nvml"]
 
 
 def recording(directory: Path, unknown: int = 0, seconds: int = 10) -> Path:
@@ -42,17 +46,19 @@ def gated(source: str, lowest: str, *command: str, env: dict[str, str] | None = 
 
 
 @pytest.mark.parametrize("options", [["--quiet"], []])
-def test_a_score_that_is_high_enough_passes_in_silence(whole, tmp_path, options):
+def test_a_replay_that_passes_says_that_nothing_was_measured(whole, tmp_path, options):
     done = play(whole, tmp_path / "run", options=["--fail-under", "20", *options])
     assert done.returncode == 0
-    assert "fail-under" not in done.stderr
-    assert (done.stderr == "") == bool(options)
+    (line,) = [line for line in done.stderr.splitlines() if "fail-under" in line]
+    assert line.startswith("satscore: --fail-under 20 judged a REPLAY (replay:")
+    assert (done.stderr == f"{line}\n") == bool(options)
 
 
-def test_a_score_that_is_too_low_is_3_and_one_line_with_quiet_too(whole, tmp_path):
+def test_a_score_that_is_too_low_is_3_and_its_line_with_quiet_too(whole, tmp_path):
     done = play(whole, tmp_path / "run", options=["--quiet"], env={"SATSCORE_FAIL_UNDER": "99"})
     assert done.returncode == 3
-    (line,) = done.stderr.splitlines()
+    replayed, line = done.stderr.splitlines()
+    assert "judged a REPLAY" in replayed
     assert line.startswith("satscore: --fail-under 99: the score is ")
     assert line.endswith(" points too low: exit 3")
 
@@ -74,6 +80,23 @@ def test_no_score_is_5():
     status, lines = gated("nvml", "1", "true", env={"LD_LIBRARY_PATH": ""})
     assert status == 5
     assert lines[-1].startswith("satscore: --fail-under 1: no score: ")
+
+
+def test_a_command_of_which_little_was_read_is_5(fake_nvml, tmp_path):
+    """The driver takes long to start; the command ends once it has been read a few times."""
+    fakes = fake_nvml.environment("h200_llm", extra="slow nvmlInitWithFlags 1500", log=tmp_path / "calls")
+    wanted = {name: fakes[name] for name in ("LD_LIBRARY_PATH", "FAKE_NVML_SCRIPT", "FAKE_NVML_LOG")}
+    read = 'until [ "$(grep -c nvmlGpmSampleGet "$FAKE_NVML_LOG")" -ge 4 ]; do sleep 0.05; done 2>/dev/null'
+    json_file = tmp_path / "summary.json"
+    options = ("--json", str(json_file), "--fail-under", "1")
+    done = finish(satscore("sh", "-c", read, options=options), env=environment(**PATIENT, **wanted))
+    assert done.returncode == 5
+    run = json.loads(json_file.read_text())["run"]
+    assert f"not judged: only {run['observed_s']:.1f} of {run['duration_s']:.1f} s were read" in done.stderr.decode()
+    missed_s = run["duration_s"] - run["observed_s"]
+    assert missed_s > 1.5
+    notes = json.loads(json_file.read_text())["notes"]
+    assert any(f"the first {missed_s:.1f} of the command's" in note for note in notes)
 
 
 def test_a_summary_that_comes_too_late_is_5(whole):
