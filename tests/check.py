@@ -4,6 +4,7 @@
 suites marked slow after them.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -23,8 +24,11 @@ SLOW = (sys.executable, "-m", "pytest", "-q", "-m", "slow")
 
 def main() -> int:
     """Run the checks and return the first status that is not 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slow", action="store_true", help="the suites marked slow, too")
+    slow = parser.parse_args().slow
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    for command in (*CHECKS, *((SLOW,) if "--slow" in sys.argv[1:] else ())):
+    for command in (*CHECKS, *((SLOW,) if slow else ())):
         sys.stdout.write(f"\n$ {' '.join(command)}\n")
         sys.stdout.flush()
         status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import shlex
 import shutil
 
 from satscore.cli.parser import Parser
-from satscore.cli.watch import duration_s, watch
+from satscore.cli.watch import EXIT_NOTHING, duration_s, watch
 from satscore.errors import UsageError
 from satscore.launch.ending import end_like
 from satscore.launch.request import RunOptions
@@ -26,17 +27,12 @@ satscore demo: SIMULATED. No GPU is read and no command runs: a model of a node 
 that train a language model, one of them slower, is scored as a real run would be.
 {minutes} simulated minutes in {seconds:g} s; Ctrl-C ends it sooner."""
 END = """
-SIMULATED: nothing above was measured.
-how to read it
-  saturation  how much of the hardware's roof was reached; in brackets, what it may have been
-  bound       what the number divides by, and where that comes from
-  lost        where the rest of the 100 points went; it adds up exactly
-  findings    what to do about it, the largest first; what stands after 'next' is a command to copy
-  own cost    of a demo {speed} times as fast as a real run, so about {speed} times as much
+SIMULATED: nothing above was measured. 'saturation' is how much of the hardware's
+roof was reached, 'lost' where the rest went, 'next' a command to copy.
+{score}
 try next
-  satscore report {run}
-  satscore doctor                      what can be read on this machine
-  satscore -- python train.py          score a command of yours; without a GPU: --source sim"""
+{report}  satscore doctor                what can be read on this machine
+  satscore -- python train.py    score a command; without a GPU: --source sim"""
 EXAMPLES = """\
 examples:
   satscore demo                        10 simulated minutes in 30 s
@@ -58,9 +54,13 @@ def main(argv: list[str]) -> "NoReturn":
     say(BEGIN.format(minutes=_clock(SPEED * lasts_s), seconds=lasts_s))
     progress = _Progress(lasts_s)
     telemetry = watch(RunOptions(source=SOURCE, label="demo", out=options.out), lasts_s, progress.show)
-    run = telemetry.summary.run.directory if telemetry.summary else None
-    say(END.format(run=run or "RUN", speed=SPEED))
-    end_like(0 if telemetry.summary else 1, None)
+    if telemetry.summary is None:
+        end_like(EXIT_NOTHING, None)
+    headline, run = telemetry.summary.headline, telemetry.summary.run.directory
+    score = f"In one line: {headline.score_pct:.1f} of 100." if headline.score_pct else f"No score: {headline.reason}"
+    report = f"  satscore report {shlex.quote(run)}\n" if run else ""
+    say(END.format(score=score, report=report))
+    end_like(0, None)
 
 
 class _Progress:

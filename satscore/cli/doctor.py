@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 
 from satscore.cli.options import parse
-from satscore.cli.output import write_stdout
+from satscore.cli.output import terminal_width, write_stdout
 from satscore.cli.parser import Parser
+from satscore.cli.run import check_recording
 from satscore.core.diagnosis import Diagnosis
 from satscore.errors import RecordError
-from satscore.launch.signals import default_interrupt
 from satscore.record.files import write_requested
 from satscore.run.diagnosis import diagnose
 
@@ -21,7 +21,8 @@ examples:
   satscore doctor                      what a run would find on this machine, as this user
   srun --gpus 1 satscore doctor        the same on a node of the cluster
   satscore doctor --source sim         how it looks where everything works (simulated)
-  satscore doctor --json doctor.json   the same for an issue: no names, UUIDs or variables in it
+  satscore doctor --json doctor.json   the same for an issue: names of user and host and values of
+                                       variables are hidden, UUIDs are cut to 8 characters
 
 exit codes: 0 a score of grade A or B is possible, 1 it is not, 125 wrong usage
 """
@@ -34,15 +35,16 @@ def main(argv: list[str]) -> int:
         argv: The words after ``doctor``.
 
     Raises:
-        UsageError: A wrong flag or variable.
+        UsageError: A wrong flag or variable, or a recording that cannot be replayed.
         RecordError: The file for the JSON cannot be written.
     """
-    default_interrupt()
-    # One thread is enough for what is scored here.
+    # One thread is enough for what is scored here, and no library may start more: we fork.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     options = _parser().parse_args(argv)
     values = parse(["--source", options.source] if options.source else [], os.environ).values
-    diagnosis = diagnose(values.get("source", "auto"), values.get("out"), os.environ)
+    source = values.get("source", "auto")
+    check_recording(source)
+    diagnosis = diagnose(source, values.get("out"), os.environ)
     data = msgspec.json.format(msgspec.json.encode(diagnosis), indent=2) + b"\n"
     if options.json == "-":
         write_stdout(data.decode())
@@ -61,13 +63,9 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _text(diagnosis: Diagnosis) -> str:
-    from satscore.views.doctor import WIDTH, render_diagnosis  # noqa: PLC0415 - numpy, whose threads no fork may meet
+    from satscore.views.doctor import render_diagnosis  # noqa: PLC0415 - numpy, whose threads no fork may meet
 
-    try:
-        width = os.get_terminal_size(1).columns
-    except OSError:
-        width = WIDTH
-    return render_diagnosis(diagnosis, width)
+    return render_diagnosis(diagnosis, terminal_width())
 
 
 def _parser() -> argparse.ArgumentParser:

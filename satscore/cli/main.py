@@ -6,6 +6,8 @@ import sys
 from satscore.cli.options import Invocation, help_text, parse, usage_text
 from satscore.errors import EXIT_OURS, SatscoreError, UsageError
 from satscore.launch.child import fill_closed_descriptors
+from satscore.launch.packages import prefer_own_packages
+from satscore.launch.signals import default_interrupt
 from satscore.launch.stderr import say
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ SUBCOMMANDS = {
 def entry_point() -> "NoReturn":
     """Run the program; every way out is an exit status."""
     fill_closed_descriptors()
+    prefer_own_packages()
     try:
         status = main(sys.argv[1:])
     except SatscoreError as error:
@@ -32,6 +35,10 @@ def entry_point() -> "NoReturn":
         if error.hint:
             say(f"satscore: hint: {error.hint}")
         status = error.exit_code
+    except ImportError as error:
+        say(f"satscore: error: the installation does not load: {error}")
+        say("satscore: hint: install satscore again, in an environment of its own")
+        status = EXIT_OURS
     sys.exit(status)
 
 
@@ -79,6 +86,7 @@ def _subcommand_after_options(invocation: Invocation) -> Invocation:
 def _run_subcommand(name: str, words: list[str]) -> int:
     import importlib  # noqa: PLC0415 - not on the way to a command
 
+    default_interrupt()  # before the imports, which take their time
     status: int = importlib.import_module(SUBCOMMANDS[name]).main(words)
     return status
 

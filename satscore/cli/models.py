@@ -9,10 +9,10 @@ from pathlib import Path
 from satscore.cli.output import write_stdout
 from satscore.cli.parser import Parser
 from satscore.core.catalogue import Catalogue, Entry
-from satscore.core.hwmodel import HardwareModel, Number
+from satscore.core.hwmodel import HardwareModel, Number, plain_name
 from satscore.errors import UsageError
 from satscore.launch.stderr import say
-from satscore.run.models import check_library, load_library
+from satscore.run.models import check_library, folder_to_add, load_library
 
 LIST_HEADER = ("id", "name", "SMs", "16-bit TFLOP/s", "DRAM GB/s", "NVLink GB/s", "ceilings")
 SHIPPED = "shipped"
@@ -128,14 +128,16 @@ def _origin(entry: Entry) -> str:
 
 def _find(found: Catalogue, name: str) -> Entry:
     for entry in found.winners.values():
-        if entry.model is not None and (name == entry.model.id or name in entry.model.nvml_names):
+        known_names = (plain_name(one) for one in entry.model.nvml_names) if entry.model is not None else ()
+        if entry.model is not None and (name == entry.model.id or plain_name(name) in known_names):
             return entry
     known = sorted(found.winners)
     longer = [one for one in known if one.startswith(name.lower())]
     near = longer or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)
     raise UsageError(
         f"there is no hardware model '{name}'" + (f"; nearest is '{near[0]}'" if near else ""),
-        hint=f"Known: {', '.join(known)}. To add one, write ~/.config/satscore/hwmodels/<id>.toml.",
+        hint=f"Known: {', '.join(known)}. "
+        f"For another one, add <id>.toml to {folder_to_add(os.environ)} (docs/hwmodels.md).",
     )
 
 

@@ -72,6 +72,8 @@ OPTIONS = (
     Option("quiet", "quiet", None, "", "no block at exit, only failures; --no-quiet undoes SATSCORE_QUIET"),
     Option("redact", "redact", None, "", "hide what looks like a secret in files (default); --no-redact"),
 )
+_PREFIX = "SATSCORE_"
+_OTHER_VARIABLES = {"DEBUG", "DURATION", "EXIT_WAIT_S", "HWMODELS", "MODULE_CAP_W", "PARENT"}
 _VALUED = {option.flag: option for option in OPTIONS if option.check}
 _SWITCHES = {f"--{no}{option.name}": (option, not no) for option in OPTIONS if not option.check for no in ("", "no-")}
 _ACTIONS = {"-h": "help", "--help": "help", "--version": "version"}
@@ -154,6 +156,18 @@ def _from_environment(environ: "Mapping[str, str]", options: "tuple[Option, ...]
         if text:
             values[option.field] = _checked(option, text, option.variable)
     return values
+
+
+def misspelt(environ: "Mapping[str, str]") -> list[str]:
+    """Return a line for each variable that is nearly one of ours: it does nothing, and a gate may hang on it."""
+    known = {option.variable.removeprefix(_PREFIX) for option in OPTIONS} | _OTHER_VARIABLES
+    names = [name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX)]
+    hints = {name: nearest(name, known) for name in names if name not in known}
+    return [
+        f"{_PREFIX}{name} is not known, {hint.replace('mean ', f'mean {_PREFIX}')}"
+        for name, hint in hints.items()
+        if hint
+    ]
 
 
 def _checked(option: Option, text: str, where: str) -> "str | float | bool":

@@ -1,4 +1,4 @@
-"""Standard output of the subcommands: straight to the descriptor, so that a failure is met here.
+"""Standard output of the subcommands: straight to the descriptor, so that a failure is met here; and its width.
 
 The interpreter's own flush at exit would turn a full or closed output into status 120.
 """
@@ -8,6 +8,7 @@ import os
 from satscore.errors import SatscoreError
 
 _STDOUT_FD = 1
+NO_TERMINAL_WIDTH = 100
 
 
 def write_stdout(text: str) -> None:
@@ -24,3 +25,11 @@ def write_stdout(text: str) -> None:
         return
     except OSError as error:
         raise SatscoreError(f"cannot write to standard output: {os.strerror(error.errno or 0)}") from error
+
+
+def terminal_width(descriptor: int = _STDOUT_FD) -> int:
+    """Return the columns of the terminal behind a descriptor; NO_TERMINAL_WIDTH where there is none."""
+    try:
+        return os.get_terminal_size(descriptor).columns
+    except OSError:
+        return NO_TERMINAL_WIDTH

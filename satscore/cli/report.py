@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from satscore.cli.output import write_stdout
+from satscore.cli.gate import pass_gate
+from satscore.cli.output import terminal_width, write_stdout
 from satscore.cli.parser import Parser
 from satscore.cli.values import checked_points
-from satscore.core.gate import judge
-from satscore.core.summary import Summary, encode
+from satscore.core.summary import encode
 from satscore.errors import RecordError
 from satscore.launch.stderr import say
 from satscore.record.files import write_requested
@@ -41,22 +41,14 @@ def main(argv: list[str]) -> int:
     data = encode(rebuilt.summary)
     if options.json == "-":
         write_stdout(data.decode())
-        return _gate(rebuilt.summary, lowest_pct)
+        return pass_gate(rebuilt.summary, lowest_pct)
     if options.json:
         try:
             write_requested(Path(options.json), data)
         except OSError as error:
             raise RecordError(f"cannot write {options.json}: {error.strerror}") from error
-    write_stdout(render(rebuilt.summary).lstrip("\n") + "\n")
-    return _gate(rebuilt.summary, lowest_pct)
-
-
-def _gate(summary: Summary, lowest_pct: float | None) -> int:
-    refusal = None if lowest_pct is None else judge(summary, lowest_pct)
-    if refusal is None:
-        return 0
-    say(f"satscore: {refusal.text}")
-    return refusal.exit_code
+    write_stdout(render(rebuilt.summary, terminal_width()).lstrip("\n") + "\n")
+    return pass_gate(rebuilt.summary, lowest_pct)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fail-under",
         metavar="S",
-        help="exit 3 if the score is below S (0 to 100), 5 if there is none, a partial one, or the command failed",
+        help="exit 3 if the score is below S (0 to 100), 5 if there is no whole one, or the command failed",
     )
     return parser

@@ -3,9 +3,9 @@
 import os
 import time
 
-from satscore.cli.options import Invocation, run_options
+from satscore.cli.options import Invocation, misspelt, run_options
 from satscore.errors import EXIT_UNDECIDED, SatscoreError, UsageError
-from satscore.launch.ancestry import enclosing_run
+from satscore.launch.ancestry import command_mark, enclosing_run
 from satscore.launch.child import PARENT_VARIABLE, child_environment, execute, spawn
 from satscore.launch.ending import end_like, wait_and_end
 from satscore.launch.signals import block_handled, default_interrupt, handled_signals
@@ -35,22 +35,23 @@ def main(invocation: Invocation) -> "NoReturn":
         _run_unmeasured(invocation, around)
     handled = handled_signals()
     mask = block_handled(handled)
-    _check_recording(str(invocation.values.get("source", "")))
-    added = {PARENT_VARIABLE.encode(): str(os.getpid()).encode()}
+    check_recording(str(invocation.values.get("source", "")))
+    added = {PARENT_VARIABLE.encode(): command_mark(os.getpid(), dict(os.environ)).encode()}
     child_pid = spawn(invocation.command, child_environment(added), mask)
     started_ns = time.monotonic_ns()
     _accompany(invocation, child_pid, started_ns, handled)
 
 
 def _run_unmeasured(invocation: Invocation, around: int) -> None:
-    if not invocation.values.get("quiet", False):
+    asked = {"json", "out"} & invocation.values.keys()
+    if asked or not invocation.values.get("quiet", False):
         say(f"satscore: already inside a satscore run (pid {around}): running the command unmeasured")
     if "fail_under" in invocation.values:
         say("satscore: --fail-under is not judged: the command runs unmeasured inside another satscore run")
     execute(invocation.command, child_environment({}))
 
 
-def _check_recording(source: str) -> None:
+def check_recording(source: str) -> None:
     """Refuse a recording that cannot be replayed; only replays pay for this import before the command starts.
 
     Signals are blocked by now: a thread that a library starts here must not take those of the command.
@@ -88,12 +89,14 @@ def _accompany(invocation: Invocation, child_pid: int, started_ns: int, handled:
 
 
 def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
-    from satscore.core.gate import judge  # noqa: PLC0415 - after the spawn
+    from satscore.cli.gate import pass_gate  # noqa: PLC0415 - after the spawn
     from satscore.launch.supervise import Supervisor  # noqa: PLC0415
     from satscore.launch.tracking import ask_slurm  # noqa: PLC0415
 
     # Our arithmetic is small; the command's threads need the cores. Not in the command's environment.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    for line in misspelt(os.environ):
+        say(f"satscore: {line}")
     options = run_options(invocation.values)
     telemetry = _start_telemetry(options, invocation.command, started_ns)
     supervisor = Supervisor(child_pid, handled, options.forward)
@@ -105,11 +108,8 @@ def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, ha
             telemetry.finish(outcome.exit_code, outcome.signal)
         except BaseException as error:  # noqa: BLE001 - fail open: the command's status is what counts
             _say_unmeasured("the summary failed", error)
-    if options.fail_under is not None and outcome.exit_code == 0:
-        refusal = judge(telemetry.summary if telemetry else None, options.fail_under)
-        if refusal is not None:
-            say(f"satscore: {refusal.text}")
-            end_like(refusal.exit_code, None)
+    if outcome.exit_code == 0:
+        end_like(pass_gate(telemetry.summary if telemetry else None, options.fail_under), None)
     end_like(outcome.exit_code, outcome.signal)
 
 
@@ -128,13 +128,10 @@ def load_view() -> "Callable[[Summary], str]":
     """Import the view of the exit; called in the measuring thread while the command runs."""
     from functools import partial  # noqa: PLC0415 - after the spawn
 
-    from satscore.views.text import WIDTH, render  # noqa: PLC0415
+    from satscore.cli.output import terminal_width  # noqa: PLC0415
+    from satscore.views.text import render  # noqa: PLC0415
 
-    try:
-        width = os.get_terminal_size(STDERR_FD).columns
-    except OSError:
-        width = WIDTH
-    return partial(render, width=width)
+    return partial(render, width=terminal_width(STDERR_FD))
 
 
 def _say_unmeasured(what: str, error: BaseException) -> None:

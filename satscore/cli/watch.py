@@ -3,10 +3,10 @@
 import os
 import time
 
-from satscore.cli.options import OPTIONS, Option, option_lines, parse, run_options
+from satscore.cli.gate import pass_gate
+from satscore.cli.options import OPTIONS, Option, misspelt, option_lines, parse, run_options
 from satscore.cli.output import write_stdout
 from satscore.cli.run import load_view
-from satscore.core.gate import judge
 from satscore.errors import UsageError
 from satscore.launch.ending import end_like
 from satscore.launch.request import RunOptions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[float], None]
 
-EXIT_NO_SOURCE = 1
+EXIT_NOTHING = 1
 MAX_DURATION_S = 31 * 86_400.0
 OPENING_CHECK_S = 0.1
 PROGRESS_S = 0.5
@@ -61,9 +61,9 @@ examples:
 
 exit codes:
     0  there were counters to read (and the score passed --fail-under)
-    1  no counters could be read; satscore doctor says why
+    1  no counters could be read, or no summary was made; satscore doctor says why
     3  --fail-under: the score is too low
-    5  --fail-under: there is no score or a partial one
+    5  --fail-under: there is no score that can be judged
   125  wrong usage
 """
 
@@ -85,6 +85,8 @@ def main(argv: list[str]) -> int:
         raise UsageError("watch takes no command", hint="satscore -- CMD runs and scores a command")
     if "forward" in parse(argv, {}, (DURATION,)).values:
         raise UsageError("--forward: watch starts no command to forward signals to", hint="leave it out")
+    for line in misspelt(os.environ):
+        say(f"satscore: {line}")
     values = invocation.values | {"forward": "auto"}
     lasts_s = values.pop("duration_s", None)
     options = run_options(values)
@@ -136,11 +138,6 @@ def _wait(telemetry: Telemetry, ending: frozenset[int], lasts_s: float | None, p
 
 def _status(telemetry: Telemetry, options: RunOptions) -> int:
     if not telemetry.has_source():
-        return EXIT_NO_SOURCE
-    if options.fail_under is None:
-        return 0
-    refusal = judge(telemetry.summary, options.fail_under)
-    if refusal is None:
-        return 0
-    say(f"satscore: {refusal.text}")
-    return refusal.exit_code
+        return EXIT_NOTHING
+    nothing = EXIT_NOTHING if telemetry.summary is None else 0
+    return pass_gate(telemetry.summary, options.fail_under) or nothing

@@ -7,7 +7,7 @@ import msgspec
 from satscore.core.bound_rows import bound_rows
 from satscore.core.bounds import PROFILES
 from satscore.core.facts import Facts, facts_of
-from satscore.core.own_notes import gpu_number, is_idle, own_notes
+from satscore.core.own_notes import gpu_number, is_idle, own_notes, start_note
 from satscore.core.placement import is_shared
 from satscore.core.rates import rates_of
 from satscore.core.rules import evaluate
@@ -37,6 +37,7 @@ from satscore.core.summary import (
     Score,
     SourceInfo,
     Summary,
+    UnreadGpu,
     UnusedGpu,
 )
 from satscore.core.sums import Sums, merge_all
@@ -55,6 +56,7 @@ class RankResult(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuResult, ...]
     """Those that the command uses, as far as known."""
     unused: tuple[UnusedGpu, ...] = ()
+    unread: tuple[UnreadGpu, ...] = ()
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,9 +99,15 @@ def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
         ranks=rank_blocks,
         findings=findings,
         not_judged=not_judged,
-        notes=[*facts.notes, *own_notes(gpus, job.score, dtype=facts.dtype, period_s=facts.source.period_s)],
+        notes=[*facts.notes, *_own_notes(facts, gpus, job.score)],
         cost=facts.cost,
     )
+
+
+def _own_notes(facts: RunFacts, gpus: Sequence[GpuResult], score: Score) -> list[str]:
+    missed = start_note(facts.run) if facts.data_kind == "measured" else None
+    notes = own_notes(gpus, score, dtype=facts.dtype, interval_mean_s=facts.source.interval_mean_s)
+    return [missed, *notes] if missed else notes
 
 
 def _context(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu] = ()) -> ScopeContext:
@@ -117,6 +125,8 @@ def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequenc
     """Return why a scope cannot have a score at all: one GPU that cannot be scored is enough."""
     if not gpus and unused:
         numbers = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in unused)
+        if all(gpu.known_by == "environment" for gpu in unused):
+            return f"the command is not shown the GPUs that were read (GPU {numbers})"
         return f"the command does not use the GPUs that were read (GPU {numbers})"
     if not gpus:
         return facts.no_pipes_reason or "no GPU was read"
@@ -138,6 +148,7 @@ def _rank(rank: RankResult, facts: RunFacts) -> RankSummary:
         rates=rates_of(sums, context, rank.gpus),
         gpus=[_gpu(gpu, facts) for gpu in rank.gpus],
         gpus_unused=list(rank.unused),
+        gpus_unread=list(rank.unread),
     )
 
 
@@ -224,7 +235,8 @@ def _findings(
         return shared, [*(NotJudgedItem(id=rule.id, missing=missing) for rule in RULES), *not_shared]
     share = _share_of_time(working, gpus, facts.profile)
     findings, not_judged = evaluate(RULES, facts_of(working, facts.profile), share)
-    return [*findings, *shared], [*not_judged, *not_shared]
+    # What makes the counters themselves doubtful comes first.
+    return [*shared, *findings], [*not_judged, *not_shared]
 
 
 def _facts_of_company(gpus: Sequence[GpuResult], facts: RunFacts) -> Facts:
@@ -232,7 +244,7 @@ def _facts_of_company(gpus: Sequence[GpuResult], facts: RunFacts) -> Facts:
     known = [gpu.shared_frac for gpu in gpus if gpu.shared_frac is not None]
     return msgspec.structs.replace(
         facts_of([gpu.sums for gpu in gpus], facts.profile),
-        shared_looks=0.0 if facts.data_kind == "simulated" else max(known, default=None),
+        shared_frac=0.0 if facts.data_kind == "simulated" else max(known, default=None),
         foreign_processes=max((gpu.foreign_count for gpu in gpus), default=0),
     )
 

@@ -78,6 +78,8 @@ class GpuFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no hardware model, with the file to add."""
     power_limit_gpu_w: float | None
     power_limit_module_w: float | None
+    module_cap_w: float | None
+    """A cap that the site states, where the driver reports a higher one or none."""
     vboost_level: int | None
     ceilings_at_other_cap: bool
     ceilings_missing: list[str]
@@ -90,7 +92,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     read_mean_s: float
     read_max_s: float
     timer_late_max_s: float
-    """How much later than asked for this process woke up."""
+    """How much later than asked for this process woke up; time in the read before is none of it."""
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,8 +43,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Share of time with power at 96.5 % or more of the limit, per scope."""
     power_frac: dict[str, float | None]
     power_limit_w: dict[str, float | None]
-    shared_looks: float | None = None
-    """Share of looks with processes of others, of the GPU with the largest; None: not known."""
+    shared_frac: float | None = None
+    """Share of the time judged with processes of others there, of the GPU with the largest; None: not known."""
     foreign_processes: int = 0
     """The most of them at a look."""
 

@@ -1,4 +1,4 @@
-"""Which hardware model belongs to a GPU. The one door to hardware models: types and parser are re-exported.
+"""Which hardware model belongs to a GPU. The one door to hardware models: their types are re-exported.
 
 A GPU gets a model only if its NVML name *and* what the chip reports agree: one marketing name covers
 parts with different memory, and the peaks of a similar part would give a wrong score that looks right.
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from satscore.core.gpu import GpuInfo
-from satscore.core.hwmodel_parse import find_problems, find_set_problems, parse_model
 from satscore.core.hwmodel_types import (
+    MODULE_CAP_LEAST_W,
+    MODULE_CAP_MOST_W,
     Attainable,
     Bounded,
     CapScope,
@@ -20,9 +21,13 @@ from satscore.core.hwmodel_types import (
     NumberKind,
     Source,
     dram_bytes_s,
+    plain_name,
 )
 
 __all__ = [
+    "MODULE_CAP_LEAST_W",
+    "MODULE_CAP_MOST_W",
+    "USER_FOLDER",
     "Attainable",
     "Bounded",
     "CapScope",
@@ -34,12 +39,12 @@ __all__ = [
     "Source",
     "compare",
     "dram_bytes_s",
-    "find_problems",
-    "find_set_problems",
     "match",
-    "parse_model",
+    "plain_name",
 ]
 
+USER_FOLDER = "~/.config/satscore/hwmodels"
+"""Where a user's own files are read unless the environment says otherwise (docs/hwmodels.md)."""
 CLOCK_TOLERANCE_FRAC = 0.02
 """Drivers round memory clocks; the closest parts of one bus width (2619 and 3201 MHz) are 22 % apart."""
 VBOOST_CLOCK_TOLERANCE_FRAC = 0.05
@@ -68,7 +73,7 @@ class MatchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The model of a GPU, or why there is none.
 
     Without a model there is no score: ``reason`` says which fact disagreed with which closest model
-    (``closest_id``), ``file_to_add`` which file would make the GPU known. ``notes`` lists what could
+    (``closest_id``), ``file_to_add`` the name of a file that would make the GPU known. ``notes`` lists what could
     not be compared.
     """
 
@@ -79,12 +84,13 @@ class MatchResult(msgspec.Struct, frozen=True, kw_only=True):
     file_to_add: str | None = None
 
 
-def match(models: Sequence[HardwareModel], gpu: GpuInfo) -> MatchResult:
+def match(models: Sequence[HardwareModel], gpu: GpuInfo, folder: str = USER_FOLDER) -> MatchResult:
     """Choose the hardware model of a GPU: by NVML name and by what the chip reports, never by similarity.
 
     Args:
         models: All known models.
         gpu: What driver and chip say; ``model_hint`` (the simulator knows its model) is taken as given.
+        folder: Where the user can add a model, as people read it.
     """
     if gpu.mig_enabled:
         return MatchResult(
@@ -98,7 +104,7 @@ def match(models: Sequence[HardwareModel], gpu: GpuInfo) -> MatchResult:
     fitting = [m for m in named if all(fact.agrees is not False for fact in compare(m, gpu))]
     if len(fitting) == 1 and _decisive(compare(fitting[0], gpu)):
         return _matched(fitting[0], gpu)
-    return _unmatched(models, named, fitting, gpu)
+    return _unmatched(models, named, fitting, gpu, folder)
 
 
 def compare(model: HardwareModel, gpu: GpuInfo) -> tuple[Fact, ...]:
@@ -151,12 +157,7 @@ def _decisive(facts: Sequence[Fact]) -> bool:
 
 
 def _lists(model: HardwareModel, name: str) -> bool:
-    return _plain(name) in {_plain(known) for known in model.nvml_names}
-
-
-def _plain(name: str) -> str:
-    """Drop the vendor: drivers before R470 report 'A100-SXM4-40GB' without 'NVIDIA'."""
-    return " ".join(name.split()).removeprefix("NVIDIA ")
+    return plain_name(name) in {plain_name(known) for known in model.nvml_names}
 
 
 def _by_hint(models: Sequence[HardwareModel], hint: str) -> MatchResult:
@@ -170,7 +171,7 @@ def _by_hint(models: Sequence[HardwareModel], hint: str) -> MatchResult:
         reason=f"the source states the model '{hint}', which does not exist"
         + (f"; nearest is '{closest}'" if closest else ""),
         closest_id=closest,
-        file_to_add=f"hwmodels/{hint}.toml",
+        file_to_add=f"{hint}.toml",
     )
 
 
@@ -191,10 +192,12 @@ def _unmatched(
     named: Sequence[HardwareModel],
     fitting: Sequence[HardwareModel],
     gpu: GpuInfo,
+    folder: str,
 ) -> MatchResult:
     """Say why no model is used: ambiguous, nothing to compare, a fact that disagrees, or an unknown name."""
     closest = _closest(named or models, gpu)
     file_to_add = _file_to_add(models, gpu)
+    with_chip = ", with what this chip reports as its [chip]" if named and not fitting else ""
     who = f"'{gpu.name}'" if gpu.name else "a GPU without a name"
     if len(fitting) > 1:
         reason = f"{who} could be {' or '.join(m.id for m in fitting)}: the chip reports too little to tell"
@@ -209,7 +212,8 @@ def _unmatched(
         reason = f"{lead}, but these differ: {differing}" if differing else f"{lead} under another name"
     return MatchResult(
         model=None,
-        reason=f"{reason}. No peaks of a similar part are used: to score this GPU, add {file_to_add}.",
+        reason=f"{reason}. No peaks of a similar part are used: to score this GPU, "
+        f"add {file_to_add} to {folder} (docs/hwmodels.md){with_chip}.",
         closest_id=closest.id if closest else None,
         file_to_add=file_to_add,
     )
@@ -219,15 +223,15 @@ def _closest(models: Sequence[HardwareModel], gpu: GpuInfo) -> HardwareModel | N
     """The model with the most agreeing facts; among equals the one with the most similar name."""
 
     def rank(model: HardwareModel) -> tuple[int, float]:
-        name = _plain(gpu.name or "")
-        alike = max(difflib.SequenceMatcher(None, name, _plain(known)).ratio() for known in model.nvml_names)
+        name = plain_name(gpu.name or "")
+        alike = max(difflib.SequenceMatcher(None, name, plain_name(known)).ratio() for known in model.nvml_names)
         return sum(fact.agrees is True for fact in compare(model, gpu)), alike
 
     return max(models, key=rank, default=None)
 
 
 def _file_to_add(models: Sequence[HardwareModel], gpu: GpuInfo) -> str:
-    letters = (c if c.isascii() and c.isalnum() else " " for c in _plain(gpu.name or "new gpu").lower())
+    letters = (c if c.isascii() and c.isalnum() else " " for c in plain_name(gpu.name or "new gpu").lower())
     slug = "-".join("".join(letters).split()) or "new-gpu"
     taken = {model.id for model in models}
-    return f"hwmodels/{slug}{'-variant' if slug in taken else ''}.toml"
+    return f"{slug}{'-variant' if slug in taken else ''}.toml"

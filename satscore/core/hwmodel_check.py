@@ -17,7 +17,13 @@ from satscore.core.hwmodel_schema import (
     RawNumber,
     numbers_in,
 )
-from satscore.core.hwmodel_types import HardwareModel, dram_bytes_s
+from satscore.core.hwmodel_types import (
+    MODULE_CAP_LEAST_W,
+    MODULE_CAP_MOST_W,
+    HardwareModel,
+    dram_bytes_s,
+    plain_name,
+)
 from satscore.core.units import HZ_PER_MHZ
 
 ROUTE_TOLERANCE_FRAC = 0.02
@@ -79,7 +85,8 @@ def check_set(models: Sequence[HardwareModel]) -> Iterator[tuple[str, Problem]]:
     for a, b in itertools.combinations(models, 2):
         if a.id == b.id:
             yield b.file, Problem("id", f"'{b.id}' is also the id of {a.file}")
-        shared = sorted(set(a.nvml_names) & set(b.nvml_names))
+        known = {plain_name(name) for name in a.nvml_names}
+        shared = [name for name in sorted(b.nvml_names) if plain_name(name) in known]
         if shared and _same_chip(a, b):
             yield (
                 b.file,
@@ -118,7 +125,7 @@ def _identity(tables: RawModel) -> Iterator[Problem]:
     for i, name in enumerate(tables.nvml_names):
         if not name.strip():
             yield Problem(f"nvml_names[{i}]", "is empty")
-        if name in tables.nvml_names[:i]:
+        if plain_name(name) in map(plain_name, tables.nvml_names[:i]):
             yield Problem(f"nvml_names[{i}]", f"'{name}' is listed twice")
 
 
@@ -178,6 +185,9 @@ def _row(rows: Sequence[RawFlops], key: str) -> RawFlops:
 
 def _module_cap(tables: RawModel) -> Iterator[Problem]:
     cap, most = tables.power.module_cap_w, tables.power.module_max_w
+    if cap is not None and not MODULE_CAP_LEAST_W <= cap.value <= MODULE_CAP_MOST_W:
+        allowed = f"{MODULE_CAP_LEAST_W:g} to {MODULE_CAP_MOST_W:g} W"
+        yield Problem("power.module_cap_w.value", f"must be {allowed}, not {cap.value:g}")
     if cap is not None and most is None:
         yield Problem("power.module_cap_w", "this part has no module: power.module_max_w is missing")
     elif cap is not None and most is not None and cap.value > most.value:

@@ -1,8 +1,6 @@
 """From a parsed hardware model file to a HardwareModel, or to the list of what is wrong with it."""
 
-from collections.abc import Sequence
-
-from satscore.core.hwmodel_check import check_set, flops_route, problems_in
+from satscore.core.hwmodel_check import flops_route, problems_in
 from satscore.core.hwmodel_schema import Problem, RawAttainable, RawModel, RawNumber, read_tables
 from satscore.core.hwmodel_types import Attainable, HardwareModel, Number, Source, dram_bytes_s
 from satscore.core.units import MIB
@@ -14,23 +12,6 @@ DEFAULT_TENSOR_DTYPE = "bf16"
 HINT = "Example: hwmodels/h200-sxm.toml. 'satscore models check FILE' lists every problem of a file."
 
 
-def parse_model(raw: object, file: str) -> HardwareModel:
-    """Check a parsed file and turn it into a model.
-
-    Args:
-        raw: The parsed TOML, any object.
-        file: Name of the file for messages.
-
-    Raises:
-        ModelError: The file is wrong; the message names file, key and, for an unknown key, the nearest.
-    """
-    model, problems = check_and_build(raw, file)
-    if model is None:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ModelError(f"{file}: {problems[0].key}: {problems[0].message}{more}", hint=HINT)
-    return model
-
-
 def check_and_build(raw: object, file: str) -> tuple[HardwareModel | None, list[Problem]]:
     """Return the model of a parsed file, or None and every problem of the file."""
     tables, problems = read_tables(raw)
@@ -39,16 +20,6 @@ def check_and_build(raw: object, file: str) -> tuple[HardwareModel | None, list[
     if tables is None or problems:
         return None, problems
     return _build(tables, file), []
-
-
-def find_problems(raw: object, file: str) -> list[ModelError]:
-    """Return every problem of a parsed file as an error that names file and key; empty if it is right."""
-    return [model_error(file, problem) for problem in check_and_build(raw, file)[1]]
-
-
-def find_set_problems(models: Sequence[HardwareModel]) -> list[ModelError]:
-    """Return what is wrong with models only when they are taken together: names that do not decide."""
-    return [model_error(file, problem) for file, problem in check_set(models)]
 
 
 def model_error(file: str, problem: Problem) -> ModelError:

@@ -9,6 +9,8 @@ from satscore.core.units import BITS_PER_BYTE, DDR_TRANSFERS_PER_CLOCK, HZ_PER_M
 NumberKind = Literal["datasheet", "derived", "measured", "assumed"]
 CapScope = Literal["gpu", "module"]
 Bounded = Literal["tensor", "dram"]
+MODULE_CAP_LEAST_W, MODULE_CAP_MOST_W = 100.0, 10_000.0
+"""Beyond these a stated cap is a slip of the unit, not a module."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +121,11 @@ class HardwareModel(msgspec.Struct, frozen=True, kw_only=True):
     def dram_clock_bytes_s(self, mem_clock_mhz: float) -> float:
         """Return the DRAM rate in B/s that a memory clock in MHz allows: clock x bus / 8 x 2."""
         return dram_bytes_s(mem_clock_mhz, self.memory_bus_bits)
+
+
+def plain_name(nvml_name: str) -> str:
+    """Return a GPU's name without the vendor: drivers before R470 report 'A100-SXM4-40GB' without 'NVIDIA'."""
+    return " ".join(nvml_name.split()).removeprefix("NVIDIA ")
 
 
 def dram_bytes_s(mem_clock_mhz: float, bus_bits: float) -> float:

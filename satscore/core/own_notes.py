@@ -4,23 +4,30 @@ from collections.abc import Sequence
 
 from satscore.core.placement import is_shared
 from satscore.core.summarise import GpuResult
-from satscore.core.summary import Score
+from satscore.core.summary import RunInfo, Score
 
 IDLE_GPU_ENGINE_FRAC = 0.02
 STALE_CEILING_FRAC = 0.05
-SLOW_READS_S = 1.0
+SLOW_READS_S = 0.9
+"""Less than the second from which on it holds: the last read of a run is short."""
+CAP_EXCEEDED_FRAC = 1.1
+"""A mean so far above a cap is no overshoot of the regulation: the cap is not the one in force."""
+MISSED_FRAC, MISSED_S = 0.05, 1.0
+"""So much of a command may lie outside of what was read without a word: opening the counters takes time."""
 
 
-def own_notes(gpus: Sequence[GpuResult], score: Score, *, dtype: str | None, period_s: float) -> list[str]:
+def own_notes(
+    gpus: Sequence[GpuResult], score: Score, *, dtype: str | None, interval_mean_s: float | None
+) -> list[str]:
     """Return what the numbers themselves call for.
 
     Args:
         gpus: Those that count.
         score: The job's.
         dtype: As stated by the user, or None.
-        period_s: Nominal time between reads.
+        interval_mean_s: Mean length of a reading; None: there is none.
     """
-    notes = [*_placement_notes(gpus), *_idle_note(gpus)]
+    notes = [*_placement_notes(gpus), *_idle_note(gpus), *_cap_notes(gpus)]
     if score.bound_exceeded_frac:
         notes.append(
             f"a counter was above 102 % of its bound for {score.bound_exceeded_frac:.1%} of the time: "
@@ -40,9 +47,41 @@ def own_notes(gpus: Sequence[GpuResult], score: Score, *, dtype: str | None, per
     missing = sorted({f"{r} of {g.model.name}" for g in gpus if g.model for r in g.bounds.ceilings_missing})
     if missing:
         notes.append(f"no attainable rate is known for {', '.join(missing)}: 100 % is taken, S_att is a lower value")
-    if period_s >= SLOW_READS_S:
-        notes.append("reads of 1 s or more: windows are as long as the reads, the clock part is a lower bound")
+    if (interval_mean_s or 0.0) >= SLOW_READS_S:
+        notes.append(
+            f"reads of {interval_mean_s:.2g} s: no window is shorter than they are, the clock part is a lower bound"
+        )
     return notes
+
+
+def start_note(run: RunInfo) -> str | None:
+    """Return how much of a measured command was over before the first read, where that matters.
+
+    Time after the first read that nobody read is in the coverage.
+    """
+    if run.kind != "command" or run.duration_s is None or not run.observed_s:
+        return None
+    missed_s = run.duration_s - run.observed_s
+    if missed_s <= max(MISSED_S, MISSED_FRAC * run.duration_s):
+        return None
+    return (
+        f"the first {missed_s:.1f} of the command's {run.duration_s:.1f} s are in no number: "
+        "opening the counters took so long"
+    )
+
+
+def _cap_notes(gpus: Sequence[GpuResult]) -> list[str]:
+    """Return which caps that the site states are contradicted by the power that was measured."""
+    caps: dict[tuple[float, str], float] = {}
+    for gpu in gpus:
+        cap_w, mean_w = gpu.info.module_cap_w, gpu.sums.mean("power_module_w")
+        if cap_w is not None and mean_w is not None and mean_w > CAP_EXCEEDED_FRAC * cap_w:
+            key = cap_w, gpu.info.module_cap_source or "source not recorded"
+            caps[key] = max(caps.get(key, 0.0), mean_w)
+    return [
+        f"the stated cap of {cap_w:g} W cannot be right: the module drew {mean_w:.0f} W on average ({source})"
+        for (cap_w, source), mean_w in caps.items()
+    ]
 
 
 def _placement_notes(gpus: Sequence[GpuResult]) -> list[str]:

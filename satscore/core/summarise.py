@@ -40,7 +40,7 @@ class GpuResult(msgspec.Struct, frozen=True, kw_only=True):
     sums: Sums
     use: GpuUse = "visible"
     shared_frac: float | None = None
-    """Share of looks in which processes of others computed on it; None: not known."""
+    """Share of the time judged in which processes of others computed on it; None: not known."""
     foreign_count: int = 0
     """The most of them at a look."""
 

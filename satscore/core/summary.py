@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 DataKind = Literal["measured", "simulated", "replay"]
 Grade = Literal["A", "B", "C", "D"]
 Severity = Literal["high", "medium", "low", "info"]
@@ -17,8 +17,10 @@ RunKind = Literal["command", "watch"]
 HeadlineKind = Literal["total", "steady", "none"]
 GpuUse = Literal["process", "environment", "visible", "assumed"]
 """How it is known that the command uses a GPU: it computes there; the environment of its processes shows
-them the GPU; satscore's own environment does; or that one names it by a number that CUDA may count
-in another order."""
+them the GPU; satscore's own environment does, and nothing surer is known; or that one names it by a number
+that CUDA may count in another order."""
+KnownBy = Literal["process", "environment"]
+"""By what it is known which GPUs the command uses: its processes were seen to compute, or their environment tells."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +220,7 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     use: GpuUse
     """How it is known that the command uses it."""
     shared_frac: float | None
-    """Share of looks in which processes of others computed on it; null: no look could tell."""
+    """Share of the time judged in which processes of others computed on it; null: no look could tell."""
     model_id: str | None
     model_note: str | None
     """Why no hardware model fits, and the file to add."""
@@ -242,8 +244,19 @@ class UnusedGpu(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     nvml_index: int | None
     uuid: str | None
-    known_by: Literal["process", "environment"]
+    known_by: KnownBy
     """The command's processes compute on other GPUs, or their environment shows them others only."""
+    engine_active_frac: float | None
+    """How much of the time it worked, for whomever; null: not known."""
+
+
+class UnreadGpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU that the command is known to use and that nobody reads: the score is of a part of its GPUs."""
+
+    nvml_index: int | None
+    uuid: str
+    known_by: KnownBy
+    """The command's processes compute there, or their environment shows it to them."""
 
 
 class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +270,7 @@ class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates
     gpus: list[GpuSummary]
     gpus_unused: list[UnusedGpu]
+    gpus_unread: list[UnreadGpu]
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,16 @@ class Clock(Protocol):
         ...
 
 
+def wall_offset_ns(clock: Clock) -> int:
+    """Return wall time minus a clock's axis in ns, as of now."""
+    return time.time_ns() - clock.now_ns()
+
+
+def _wait(stop: threading.Event, seconds: float) -> bool:
+    """Wait for a stop; centuries, which a thread cannot wait for, end early rather than in an exception."""
+    return stop.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
 class MonotonicClock:
     """CLOCK_MONOTONIC itself."""
 
@@ -38,7 +48,7 @@ class MonotonicClock:
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Wait in real time."""
-        return stop.wait(max(0, deadline_ns - time.monotonic_ns()) / 1e9)
+        return _wait(stop, (deadline_ns - time.monotonic_ns()) / 1e9)
 
 
 class ScaledClock:
@@ -65,7 +75,7 @@ class ScaledClock:
 
     def wait_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Wait until the scaled deadline."""
-        return stop.wait(max(0, deadline_ns - self.now_ns()) / self.speed / 1e9)
+        return _wait(stop, (deadline_ns - self.now_ns()) / self.speed / 1e9)
 
 
 class ManualClock:

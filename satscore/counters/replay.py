@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "replay:"
 _OPTION = re.compile(r",(\w+)=([^/,]*)$")
-_MAX_SPEED = 100.0
+_MIN_SPEED, _MAX_SPEED = 0.01, 100.0
 """Faster, a busy machine would lose readings between the threads."""
 _NOTED_SILENCE_NS = NS_PER_S
 """A command that outlives the recording by less than a window loses nothing worth a note."""
@@ -62,10 +62,10 @@ def _speed(value: str) -> float:
         speed = float(value)
     except ValueError:
         speed = math.nan
-    if not 0.0 < speed <= _MAX_SPEED:
+    if not _MIN_SPEED <= speed <= _MAX_SPEED:
         raise CounterError(
             f"option speed={value!r} of a replay is out of range",
-            hint=f"speed is recorded seconds per real second, above 0 and at most {_MAX_SPEED:g}",
+            hint=f"speed is recorded seconds per real second, at least {_MIN_SPEED:g} and at most {_MAX_SPEED:g}",
         )
     return speed
 

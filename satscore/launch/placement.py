@@ -54,7 +54,10 @@ def visible_gpus(setting: str | None, gpus: "Sequence[ListedGpu]") -> tuple[list
         chosen += [] if position in chosen else [position]
     if slices:
         return chosen, f"{VISIBLE_VARIABLE}={setting!r} names a MIG slice: slices cannot be scored, whole GPUs are read"
-    return chosen, None if chosen else f"{VISIBLE_VARIABLE}={setting!r} shows the command no GPU"
+    if chosen:
+        return chosen, None
+    text = f"{VISIBLE_VARIABLE}={setting!r} shows satscore and the command no GPU"
+    return [], f"{text}: a command that sets it for itself is read if satscore is started without it"
 
 
 def counts_otherwise(setting: str | None, order: str | None, gpus: "Sequence[ListedGpu]") -> bool:
@@ -72,8 +75,16 @@ def counts_otherwise(setting: str | None, order: str | None, gpus: "Sequence[Lis
     if setting is None or order == _DRIVERS_ORDER or (len(models) <= 1 and None not in models):
         return False
     chosen, _ = visible_gpus(setting, gpus)
-    by_number = any(_is_number(part.strip()) for part in setting.split(","))
-    return by_number and 0 < len(chosen) < len(gpus)
+    return has_numbers(setting) and 0 < len(chosen) < len(gpus)
+
+
+def has_numbers(setting: str | None) -> bool:
+    """Return whether a setting names GPUs by numbers, which count the devices that its process is shown.
+
+    Args:
+        setting: CUDA_VISIBLE_DEVICES, or None if it is not set.
+    """
+    return setting is not None and any(_is_number(part.strip()) for part in setting.split(","))
 
 
 def _is_number(entry: str) -> bool:

@@ -38,6 +38,8 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     """Known when the command has ended; absent if satscore was killed before.
 
     ``no_pipes_reason`` is why there were no pipe counters, or no source at all; None if there were.
+    ``scored_until_ns`` is the end of the last reading on the axis of the readings: a recording that ends
+    before it has lost its tail.
     """
 
     exit_code: int | None
@@ -48,6 +50,7 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     cost: Cost
     no_pipes_reason: str | None = None
+    scored_until_ns: int | None = None
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +60,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     satscore_version: str
     start: RunStart
     placement: Placement | None = None
-    """Which GPUs the command uses, kept up to date during the run; None: nobody looked."""
+    """Which GPUs the command uses, kept up to date during the run; None: no GPU was measured."""
     end: RunEnd | None = None
 
 

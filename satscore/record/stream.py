@@ -25,6 +25,8 @@ from satscore.errors import RecordError
 from satscore.record.files import FILE_MODE
 from satscore.record.run_file import StreamHeader, decode_checked
 
+_CONTINUATION = b"\xff\xff\xff\xff"
+"""What every message of an Arrow IPC stream begins with."""
 HEADER_KEY = b"satscore"
 NOT_OURS_HINT = "name a recording of satscore (readings-*.arrows) or its run directory"
 QUALITY_NAMES = ", ".join(f"{int(q)}={q.name.lower()}" for q in Quality)
@@ -44,6 +46,12 @@ def _schema(header: StreamHeader) -> na.Schema:
     )
     metadata = {HEADER_KEY.decode(): msgspec.json.encode(header).decode()}
     return na.Schema(na.Type.STRUCT, fields=columns, nullable=False, metadata=metadata)
+
+
+def _begins_as_a_stream(path: Path) -> bool:
+    """Return whether a file begins with the mark of an Arrow message."""
+    with path.open("rb") as file:
+        return file.read(len(_CONTINUATION)) == _CONTINUATION
 
 
 def _wrong_column(schema: na.Schema, header: StreamHeader) -> str | None:
@@ -196,6 +204,8 @@ class Recording:
         except OSError as error:
             raise RecordError(f"{self.path}: {error.strerror or error}", hint=NOT_OURS_HINT) from error
         except (ValueError, RuntimeError) as error:
+            if _begins_as_a_stream(self.path):
+                raise RecordError(f"{self.path}: cut off inside its header: no reading is left") from error
             raise RecordError(f"{self.path}: not an Arrow stream: {error}", hint=NOT_OURS_HINT) from error
         if HEADER_KEY not in metadata:
             raise RecordError(f"{self.path}: an Arrow stream, but not a recording of satscore", hint=NOT_OURS_HINT)

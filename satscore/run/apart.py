@@ -5,6 +5,7 @@ use beside threads: it forks.
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -15,6 +16,11 @@ from typing import NoReturn
 _STAGE, _FAILURE, _ANSWER, _END = b"s", b"f", b"a", b"\n"
 _REAP_CHECKS = 40
 _REAP_PAUSE_S = 0.01
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+
+_read_fds: set[int] = set()
+"""Where this process listens: a child that inherits an end would keep the others from noticing that we are gone."""
 
 Say = Callable[[str], None]
 """Tells the parent what is being done now."""
@@ -36,9 +42,11 @@ class Apart:
         self._buffer = b""
         self._has_ended = False
         self.read_fd, write_fd = os.pipe()
+        _read_fds.add(self.read_fd)
+        parent_pid = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
-            _work_and_exit(work, write_fd)
+            _work_and_exit(work, write_fd, parent_pid)
         os.close(write_fd)
 
     def listen(self) -> bool:
@@ -51,6 +59,7 @@ class Apart:
 
     def answer(self) -> bytes | None:
         """Return the answer, or None if there is none: then ``failure`` says why. It is ended by this."""
+        _read_fds.discard(self.read_fd)
         os.close(self.read_fd)
         status = self._end(patient=self._has_ended)
         stage, rest = "starting", self._buffer
@@ -100,9 +109,12 @@ def _fate(status: int | None) -> str:
     return "ended without an answer"
 
 
-def _work_and_exit(work: Callable[[Say], bytes], write_fd: int) -> NoReturn:
+def _work_and_exit(work: Callable[[Say], bytes], write_fd: int, parent_pid: int) -> NoReturn:
     """Be the child; never return to the parent's code."""
     try:
+        _die_with(parent_pid)
+        for descriptor in _read_fds:
+            os.close(descriptor)
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
@@ -118,6 +130,13 @@ def _work_and_exit(work: Callable[[Say], bytes], write_fd: int) -> NoReturn:
             else:
                 _write_all(pipe.fileno(), answer)
     finally:
+        os._exit(0)
+
+
+def _die_with(parent_pid: int) -> None:
+    """Let the kernel kill this process when its parent dies: in a driver that hangs it would stay for ever."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
         os._exit(0)
 
 

@@ -1,6 +1,9 @@
 """What ``satscore doctor`` does: look at every source and at the machine, each apart from us."""
 
+import contextlib
+import os
 import platform
+import pwd
 import socket
 from collections.abc import Mapping
 from functools import partial
@@ -41,6 +44,13 @@ CANDIDATES = (
 )
 UNREAD = ("dcgm",)
 """Sources that this version does not read."""
+DRIVER_SOURCES = ("gpm", "nvml")
+"""Sources that hang where the driver does."""
+USER_VARIABLES = ("USER", "LOGNAME", "SLURM_JOB_USER")
+NOBODY = frozenset({"", "root", "home", "users", "localhost"})
+"""Words that tell nothing of who or where, and stand in our texts."""
+OUR_WORDS = frozenset({"schema_version", "satscore_version", "data_kind", "kind", "grade", "status", "name", "best"})
+"""Fields of a diagnosis with words of ours or of the vendor: a user who is called ``gpm`` must not change them."""
 
 
 def diagnose(wanted: str, out: str | None, environ: Mapping[str, str]) -> Diagnosis:
@@ -101,7 +111,8 @@ def _machine(apart: Apart) -> Machine | str:
 def _finding(name: str, apart: Apart) -> SourceFinding:
     answer = apart.answer()
     if answer is None:
-        text = f"{apart.failure}; look at nvidia-smi and at dmesg on the node"
+        in_driver = name in DRIVER_SOURCES
+        text = f"{apart.failure}{'; look at nvidia-smi and at dmesg on the node' if in_driver else ''}"
         return SourceFinding(name=name, status="no", text=text)
     return msgspec.json.decode(answer, type=SourceFinding)
 
@@ -112,15 +123,27 @@ def _idle(candidate: Candidate) -> SourceFinding:
 
 
 def _anonymous(diagnosis: Diagnosis, environ: Mapping[str, str]) -> Diagnosis:
-    host = socket.gethostname()
-    names = {environ.get("USER", ""), environ.get("LOGNAME", ""), host, host.partition(".")[0]}
-    home = environ.get("HOME") or str(Path("~").expanduser())
+    home, names = environ.get("HOME") or str(Path("~").expanduser()), names_here(environ)
 
     def walk(value: object) -> object:
         if isinstance(value, str):
             return anonymise(value, home, names)
         if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
+            return {key: item if key in OUR_WORDS else walk(item) for key, item in value.items()}
         return [walk(item) for item in value] if isinstance(value, list) else value
 
     return msgspec.convert(walk(msgspec.to_builtins(diagnosis)), type=Diagnosis)
+
+
+def names_here(environ: Mapping[str, str]) -> set[str]:
+    """Return the names of this user and host, as far as they tell anything.
+
+    Args:
+        environ: The environment; what it says may differ from what the system says.
+    """
+    host = socket.gethostname()
+    names = {environ.get(variable, "") for variable in USER_VARIABLES}
+    names |= {Path(environ.get("HOME", "")).name, host, host.partition(".")[0]}
+    with contextlib.suppress(KeyError):  # a container may not know its user
+        names.add(pwd.getpwuid(os.getuid()).pw_name)
+    return {name for name in names if name.lower() not in NOBODY}

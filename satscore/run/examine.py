@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,17 +18,18 @@ from satscore.core.sums import merge_all
 from satscore.core.units import NS_PER_S
 from satscore.counters.nvml import NO_PIPES_TEXT
 from satscore.counters.nvml_scopes import SUPERCHIP_FIELDS, is_superchip
+from satscore.counters.replay import ReplaySpec
 from satscore.counters.select import open_source
 from satscore.counters.source import Source
 from satscore.run.lookout import GpuChoice
-from satscore.run.models import load_library
-from satscore.run.module_cap import with_module_caps
+from satscore.run.models import folder_to_add
+from satscore.run.module_cap import known_hardware
 from satscore.run.replay_source import open_replay
 from satscore.run.session import Session
 
 INTERVALS = 6
 INTERVAL_NS = 200_000_000
-"""Six reads of the default period: error counts come once a second."""
+"""Six reads of the default period: error counts come once a second. Of real time, where a simulation is slow."""
 LIBRARY = "libnvidia-ml.so"
 
 Say = Callable[[str], None]
@@ -48,7 +50,7 @@ def _examine(name: str, spec: str, say: Say) -> SourceFinding:
     say("opening the driver" if name not in ("sim", "replay") else "opening")
     choice = GpuChoice(os.environ)
     begun_ns = time.monotonic_ns()
-    source, notes = open_source(spec, choice.choose, lambda replay: open_replay(replay, begun_ns)[0])
+    source, notes = open_source(spec, choice.choose, lambda replay: _open_replay(replay, begun_ns))
     placement = [choice.note] if choice.note else []
     open_s = (time.monotonic_ns() - begun_ns) / NS_PER_S
     if source is None:
@@ -69,6 +71,11 @@ def _examine(name: str, spec: str, say: Say) -> SourceFinding:
     return SourceFinding(name=name, status="yes", text=_what(source, timing), examined=found)
 
 
+def _open_replay(spec: ReplaySpec, begun_ns: int) -> Source:
+    """Open a recording; one that is to be played slowly is looked at as fast as it was made."""
+    return open_replay(replace(spec, speed=max(1.0, spec.speed)), begun_ns)[0]
+
+
 def _what(source: Source, timing: Timing) -> str:
     gpus = f"{len(source.gpus)} GPU{'s' if len(source.gpus) != 1 else ''}"
     what = f"pipe counters and gauges of {gpus}" if source.has_pipe_counters else f"gauges of {gpus}, no pipe counters"
@@ -78,16 +85,19 @@ def _what(source: Source, timing: Timing) -> str:
 def _read(source: Source, open_s: float, say: Say) -> tuple[list[Reading], Timing]:
     clock, never = source.clock, threading.Event()
     say("taking the base line")
+    interval_ns = round(INTERVAL_NS * min(1.0, getattr(clock, "speed", 1.0)))
     last_ns = clock.now_ns()
     readings = source.read()
+    ended_ns = clock.now_ns()
     took_ns, late_ns = [], [0]
     for i in range(INTERVALS):
         say(f"reading, {i + 1} of {INTERVALS}")
-        clock.wait_until(last_ns + INTERVAL_NS, never)
+        clock.wait_until(last_ns + interval_ns, never)
         begun_ns = clock.now_ns()
-        late_ns.append(begun_ns - last_ns - INTERVAL_NS)
+        late_ns.append(begun_ns - max(last_ns + interval_ns, ended_ns))
         readings += source.read()
-        took_ns.append(clock.now_ns() - begun_ns)
+        ended_ns = clock.now_ns()
+        took_ns.append(ended_ns - begun_ns)
         last_ns = begun_ns
     return readings, Timing(
         open_s=open_s,
@@ -126,9 +136,9 @@ def _judge(source: Source, readings: Sequence[Reading], timing: Timing) -> Exami
 
 def _score(source: Source, readings: Sequence[Reading]) -> tuple[Sequence[GpuResult], Score, list[str]]:
     """Score by the code of a run, so that doctor promises no grade that a run would not get."""
-    library = load_library(os.environ)
-    gpus, notes = with_module_caps(source.gpus, library.models, os.environ)
-    session = Session(gpus, library.models, profile="train", dtype=None, grid_offset_ns=0)
+    gpus, models, notes = known_hardware(source, os.environ)
+    folder = folder_to_add(os.environ)
+    session = Session(gpus, models, profile="train", dtype=None, grid_offset_ns=0, model_folder=folder)
     session.add(table_of(readings))
     session.close()
     results = session.result(rank=0, local_rank=None, hostname="").gpus
@@ -141,7 +151,7 @@ def _score(source: Source, readings: Sequence[Reading]) -> tuple[Sequence[GpuRes
         dtype=None,
     )
     score = score_of(merge_all(result.sums for result in results), context)
-    return results, score, [*library.notes(), *notes, *session.notes()]
+    return results, score, [*notes, *session.notes()]
 
 
 def _gpu(result: GpuResult) -> GpuFinding:
@@ -156,6 +166,7 @@ def _gpu(result: GpuResult) -> GpuFinding:
         model_note=result.model_note,
         power_limit_gpu_w=info.power_limit_gpu_w,
         power_limit_module_w=info.power_limit_module_w,
+        module_cap_w=info.module_cap_w,
         vboost_level=info.vboost_level,
         ceilings_at_other_cap=result.bounds.ceilings_at_other_cap,
         ceilings_missing=list(result.bounds.ceilings_missing) if result.model else [],

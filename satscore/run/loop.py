@@ -106,7 +106,7 @@ class Telemetry:
             self._problems = measurement.conclude(self._ending, self._publish)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
             lost = "no summary" if self._block is None else "files not (all) written"
-            self._problems = [f"{lost}: {type(error).__name__}: {_first_line(error)}"]
+            self._problems = [f"{lost}: {type(error).__name__}: {_telling_line(error)} (SATSCORE_DEBUG=1 shows where)"]
             if os.environ.get("SATSCORE_DEBUG"):
                 import traceback  # noqa: PLC0415
 
@@ -120,10 +120,10 @@ class Telemetry:
         self.summary = summary
 
 
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message; some libraries write pages (numpy, where memory is short)."""
+def _telling_line(error: Exception) -> str:
+    """Return the line of a message that says it; numpy writes a page on how to ask for help, and then the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:MAX_MESSAGE] if lines else ""
+    return lines[-1 if isinstance(error, ImportError) else 0][:MAX_MESSAGE] if lines else ""
 
 
 def _exit_wait_s() -> float:

@@ -14,7 +14,8 @@ from satscore import __version__
 from satscore.core.fields import FIELDS
 from satscore.core.redact import redact
 from satscore.core.units import NS_PER_S
-from satscore.counters.replay import PREFIX, ReplaySpec, parse_replay
+from satscore.counters.clock import wall_offset_ns
+from satscore.counters.replay import ReplaySpec
 from satscore.counters.select import no_pipes_reason, open_source
 from satscore.counters.source import Source
 from satscore.launch.request import RunOptions
@@ -22,7 +23,7 @@ from satscore.run.disk import DiskThread
 from satscore.run.ending import Ending
 from satscore.run.lookout import GpuChoice, Lookout
 from satscore.run.own_cost import own_cost
-from satscore.run.sampler import Sampler
+from satscore.run.sampler import Sampler, read_period_s
 from satscore.run.tail import cut, unread
 
 TYPE_CHECKING = False
@@ -91,18 +92,20 @@ class Measurement:
         if source is None:
             ending.event.wait()
             return
-        self._sampler = Sampler(source, _read_period_s(self._options), ending.event)
+        self._sampler = Sampler(source, read_period_s(self._options), ending.event)
         self._sampler.start()
         self._covered_ns = dict.fromkeys((gpu.index for gpu in source.gpus), self._sampler.base_ns)
+        if source.kind == "measured":
+            self._placement = self._choice.placement
         self._prepare(source)
         if self._command and source.kind == "measured":
             self._lookout = Lookout(source, self._choice, os.getpid(), ending.event)
             self._lookout.start(self._keep)
-        wait_s = FIRST_BATCH_S
-        # On the source's axis: a simulation or replay at 100 times the speed fills a batch 100 times as fast.
-        while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
-            self._record(self._take(self._sampler, ending))
-            wait_s = BATCH_S
+        try:
+            self._follow(source, self._sampler, ending)
+        except Exception as error:  # noqa: BLE001 - whatever breaks here, the end has its summary
+            self._notes.append(f"scoring stopped before the end ({error!r}); please report it")
+            ending.event.wait()
         answered = self._sampler.stop(LAST_READ_WAIT_S)
         if not answered:
             self._notes.append("the driver did not answer the last read: the end of the run is not covered")
@@ -111,6 +114,14 @@ class Measurement:
         self._last = self._take(self._sampler, ending, fill=is_lost)
         if self._lookout is not None:
             self._placement = self._lookout.placement
+
+    def _follow(self, source: Source, sampler: Sampler, ending: Ending) -> None:
+        """Score and record what is read, batch by batch, until the command ends."""
+        wait_s = FIRST_BATCH_S
+        # On the source's axis: a simulation or replay at 100 times the speed fills a batch 100 times as fast.
+        while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
+            self._record(self._take(sampler, ending))
+            wait_s = BATCH_S
 
     @property
     def has_source(self) -> bool:
@@ -145,8 +156,7 @@ class Measurement:
         self._recorder.close_stream()
         end, summary = self._summary(ending)
         publish(self._render(summary), summary)
-        data = encode(summary)
-        self._recorder.placement = self._placement
+        self._recorder.placement, data = self._placement, encode(summary)
         problems = [*(self._recorder.notes if self._options.quiet else []), *self._recorder.end(end, data)]
         problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
         return [*problems, problem] if problem else problems
@@ -161,9 +171,11 @@ class Measurement:
         return end, summary
 
     def _open_replay(self, spec: ReplaySpec) -> Source:
-        from satscore.run.replay_source import open_replay  # noqa: PLC0415 - numpy and Arrow: only replays wait
+        from satscore.run.replay_source import open_replay, other_options  # noqa: PLC0415 - numpy: only replays wait
 
-        source, self._placement = open_replay(spec, self._started_ns)
+        source, recorded = open_replay(spec, self._started_ns)
+        self._placement = recorded.placement if recorded else None
+        self._notes += other_options(recorded.start, self._options) if recorded else []
         return source
 
     def _prepare(self, source: Source | None) -> None:
@@ -176,7 +188,6 @@ class Measurement:
         from satscore.run.results import summarise  # noqa: PLC0415
 
         self._render, self._summarise = self._load_view(), summarise
-
         stamp = self._started_at.astimezone().strftime("%Y%m%dT%H%M%S")
         wanted = self._directory(stamp)
         self._start: RunStart = RunStart(
@@ -195,6 +206,7 @@ class Measurement:
         recording = self._options.record == "full" and source is not None
         self._recorder = Recorder(wanted, with_readings=recording, version=__version__)
         header = None if source is None else self._open_session(source)
+        self._recorder.placement = self._placement
         self._disk = DiskThread()
         self._disk.submit(partial(self._recorder.begin, self._start, header))
 
@@ -217,6 +229,7 @@ class Measurement:
 
     def _open_session(self, source: Source) -> "StreamHeader":
         from satscore.record.run_file import FORMAT_VERSION, StreamHeader, json_text  # noqa: PLC0415
+        from satscore.run.models import folder_to_add  # noqa: PLC0415
         from satscore.run.module_cap import known_hardware  # noqa: PLC0415
         from satscore.run.session import Session  # noqa: PLC0415
 
@@ -231,11 +244,11 @@ class Measurement:
             scenario=None if source.kind == "measured" else json_text(self._options.source),
             data_kind=source.kind,
             has_pipe_counters=source.has_pipe_counters,
-            grid_offset_ns=_grid_offset_ns(source),
+            grid_offset_ns=wall_offset_ns(source.clock) if source.grid_offset_ns is None else source.grid_offset_ns,
             fields=[field.name for field in FIELDS],
             gpus=gpus,
         )
-        self._ranks.append((header, Session.of(header, self._start, models)))
+        self._ranks.append((header, Session.of(header, self._start, models, folder_to_add(os.environ))))
         return header
 
     def _take(self, sampler: Sampler, ending: Ending, *, fill: bool = False) -> "ReadingTable":
@@ -283,16 +296,5 @@ class Measurement:
             notes=[json_text(note) for note in dict.fromkeys(notes)],
             cost=own_cost(self._started_ns, sampler, recorder.bytes_written if recorder else None),
             no_pipes_reason=None if self._no_pipes_reason is None else json_text(self._no_pipes_reason),
+            scored_until_ns=max((s.last_ns for _, s in self._ranks if s.last_ns is not None), default=None),
         )
-
-
-def _read_period_s(options: RunOptions) -> float:
-    """Return the time between reads on the source's axis; a replay is asked once a period of real time."""
-    is_replay = options.source.startswith(PREFIX)
-    return options.period_s * (parse_replay(options.source).speed if is_replay else 1.0)
-
-
-def _grid_offset_ns(source: Source) -> int:
-    if source.grid_offset_ns is not None:
-        return source.grid_offset_ns
-    return time.time_ns() - source.clock.now_ns()

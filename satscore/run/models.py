@@ -69,20 +69,6 @@ def check_library(environ: Mapping[str, str], given: Iterable[Path] = ()) -> tup
     return Library(catalogue=found, folder_problems=() if chosen else _folder_problems(folders)), judged
 
 
-def load_models(folder: Path | None = None) -> tuple[HardwareModel, ...]:
-    """Load every model of one folder, ordered by id; default is the folder of the shipped models.
-
-    Raises:
-        ModelError: A file is wrong, or two models cannot be told apart.
-    """
-    folder = find_folder() if folder is None else folder
-    found = catalogue([_layer(folder.name, model_files(folder))])
-    for entry in found.entries:
-        for problem in entry.problems:
-            raise problem
-    return found.models
-
-
 def find_folders(environ: Mapping[str, str]) -> list[Folder]:
     """Return the folders of models, lightest first. One that is named twice counts where it weighs most."""
     folders = [_shipped()]
@@ -91,6 +77,14 @@ def find_folders(environ: Mapping[str, str]) -> list[Folder]:
     folders += [_listed("user", user)] if user is not None else []
     last = {folder.path: folder for folder in folders}
     return [folder for folder in folders if last[folder.path] is folder]
+
+
+def folder_to_add(environ: Mapping[str, str]) -> str:
+    """Return the folder that is read for the user's own files, as people write it."""
+    folder, home = _user_folder(environ), environ.get("HOME", "")
+    if folder is None:
+        return f"a folder that {SITE_VARIABLE} names"
+    return str(Path("~") / folder.relative_to(home)) if home and folder.is_relative_to(home) else str(folder)
 
 
 def find_folder(package: Path | None = None) -> Path:

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from satscore.core.gpu import GpuInfo
-from satscore.core.hwmodel import HardwareModel, match
+from satscore.core.hwmodel import MODULE_CAP_LEAST_W, MODULE_CAP_MOST_W, HardwareModel, match
 from satscore.counters.source import Source
 from satscore.run.models import load_library
 
 VARIABLE = "SATSCORE_MODULE_CAP_W"
-LEAST_W, MOST_W = 100.0, 10_000.0
-"""Beyond these it is a slip of the unit, not a module."""
 
 
 def known_hardware(
@@ -56,6 +54,7 @@ def _from_environment(text: str) -> tuple[float | None, list[str]]:
         watts = float(text)
     except ValueError:
         watts = math.nan
-    if LEAST_W <= watts <= MOST_W:
+    if MODULE_CAP_LEAST_W <= watts <= MODULE_CAP_MOST_W:
         return watts, []
-    return None, [f"{VARIABLE}={text!r} is ignored: it must be a number of W from {LEAST_W:g} to {MOST_W:g}, as in 660"]
+    allowed = f"{MODULE_CAP_LEAST_W:g} to {MODULE_CAP_MOST_W:g}"
+    return None, [f"{VARIABLE}={text!r} is ignored: it must be a number of W from {allowed}, as in 660"]

@@ -12,11 +12,11 @@ from satscore.core.summary import Summary
 from satscore.errors import RecordError
 from satscore.record.run_file import RUN_FILE, RunFile, read_run_file
 from satscore.record.stream import Recording, repair
-from satscore.run.models import load_library
+from satscore.run.models import folder_to_add, load_library
 from satscore.run.results import summarise
 from satscore.run.session import Session
 
-CUT_NOTE = "the recording of rank {rank} was cut off: its last batch is lost, everything before it counts"
+CUT_NOTE = "the recording of rank {rank} was cut off: what came after its last whole batch is lost"
 QUIET_S = 60.0
 """A recording that nobody has written to for this long has ended: a batch is written at least every 30 s."""
 CHUNK_READINGS = 16384
@@ -74,9 +74,11 @@ def rebuild(directory: Path) -> Rebuilt:
 
 
 def _replay(recording: Recording, content: RunFile, models: Sequence[HardwareModel]) -> Session:
-    session = Session.of(recording.header, content.start, models)
+    session = Session.of(recording.header, content.start, models, folder_to_add(os.environ))
     for table in _chunks(recording.batches()):
         session.add(table)
+    if content.end is not None and content.end.scored_until_ns is not None:
+        session.add_lost(content.end.scored_until_ns)
     session.close()
     return session
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
 from satscore.counters.clock import ScaledClock
 from satscore.counters.replay import Recorded, ReplaySource, ReplaySpec
 from satscore.errors import RecordError
-from satscore.record.run_file import read_run_file
+from satscore.launch.request import RunOptions
+from satscore.record.run_file import RunFile, RunStart, read_run_file
 from satscore.record.stream import NOT_OURS_HINT, Recording
 
 SHOWN_FILES = 4
@@ -24,7 +24,7 @@ def check_replay(spec: ReplaySpec) -> None:
     _open(spec.path)
 
 
-def open_replay(spec: ReplaySpec, started_ns: int) -> tuple[ReplaySource, Placement | None]:
+def open_replay(spec: ReplaySpec, started_ns: int) -> tuple[ReplaySource, RunFile | None]:
     """Open a recording; it plays from its first time on while the command runs.
 
     Args:
@@ -33,7 +33,7 @@ def open_replay(spec: ReplaySpec, started_ns: int) -> tuple[ReplaySource, Placem
             opening it takes is caught up by the first read.
 
     Returns:
-        The source, and which GPUs the recorded command used, which its ``run.json`` knows; None: nobody looked.
+        The source, and the ``run.json`` beside the recording; None: it stands alone, and every GPU in it counts.
 
     Raises:
         RecordError: There is no such recording, it is not ours, or it holds nothing; names the file.
@@ -49,15 +49,29 @@ def open_replay(spec: ReplaySpec, started_ns: int) -> tuple[ReplaySource, Placem
     )
     clock = ScaledClock(spec.speed, since_ns=started_ns, reads_ns=int(first.start_ns.min()))
     source = ReplaySource(recorded, chain([first], rest), clock, lambda: recording.cut_off)
-    return source, _placement(recording.path.parent)
+    return source, _run_file(recording.path.parent)
 
 
-def _placement(directory: Path) -> Placement | None:
-    """A recording may stand alone: then every GPU in it counts."""
+def _run_file(directory: Path) -> RunFile | None:
     try:
-        return read_run_file(directory).placement
+        return read_run_file(directory)
     except RecordError:
         return None
+
+
+def other_options(recorded: RunStart, options: RunOptions) -> list[str]:
+    """Return a note where a recorded run was asked for something else than the run that replays it."""
+    pairs = (
+        ("profile", recorded.profile, options.profile),
+        ("dtype", recorded.dtype, options.dtype),
+        ("period", f"{recorded.period_s:g}", f"{options.period_s:g}"),
+    )
+    differing = [(name, before, now) for name, before, now in pairs if before != now]
+    if not differing:
+        return []
+    then = ", ".join(f"--{name} {before}" if before else f"no --{name}" for name, before, _ in differing)
+    here = ", ".join(f"--{name} {now}" if now else f"no --{name}" for name, _, now in differing)
+    return [f"the recording was made with {then}; the numbers are this run's, with {here}"]
 
 
 def _origin(recording: Recording, speed: float) -> str:

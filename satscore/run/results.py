@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from satscore.core.assemble import RunFacts, assemble
 from satscore.core.placement import NOTHING_KNOWN, Placement
-from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
+from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary, UnreadGpu
 from satscore.core.units import NS_PER_S
 from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
 from satscore.run.session import Session
@@ -40,7 +40,8 @@ def summarise(
     placement = placement or NOTHING_KNOWN
     sessions = [session for _, session in ranks]
     notes = [note for session in sessions for note in session.notes(placement)]
-    notes += _unread_notes(placement, ranks)
+    unread = _unread(placement, ranks)
+    notes += _unread_notes(unread)
     notes += end.notes if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
     facts = RunFacts(
         satscore_version=version,
@@ -54,19 +55,34 @@ def summarise(
         notes=tuple(dict.fromkeys(notes)),
         cost=end.cost if end else NO_COST,
     )
+    # What is known of the command's GPUs is kept once per run: by its first rank.
     results = [
-        s.result(rank=h.rank, local_rank=h.local_rank, hostname=h.hostname, placement=placement) for h, s in ranks
+        session.result(
+            rank=header.rank,
+            local_rank=header.local_rank,
+            hostname=header.hostname,
+            placement=placement,
+            unread=unread if i == 0 else (),
+        )
+        for i, (header, session) in enumerate(ranks)
     ]
     return assemble(facts, results)
 
 
-def _unread_notes(placement: Placement, ranks: Sequence[tuple[StreamHeader, Session]]) -> list[str]:
-    """Return a note on the GPUs that the command uses and that nobody reads."""
-    outside = placement.used_outside({gpu.uuid for header, _ in ranks for gpu in header.gpus}) if ranks else ()
-    if not outside:
+def _unread(placement: Placement, ranks: Sequence[tuple[StreamHeader, Session]]) -> list[UnreadGpu]:
+    """Return the GPUs that the command uses and that nobody reads."""
+    known_by = placement.known_by
+    if known_by is None or not ranks:
         return []
-    which = ", ".join(f"GPU {gpu.nvml_index} ({gpu.uuid})" for gpu in outside)
-    verb = "uses" if placement.known_by == "process" else "is shown"
+    outside = placement.used_outside({gpu.uuid for header, _ in ranks for gpu in header.gpus})
+    return [UnreadGpu(nvml_index=gpu.nvml_index, uuid=gpu.uuid, known_by=known_by) for gpu in outside]
+
+
+def _unread_notes(unread: Sequence[UnreadGpu]) -> list[str]:
+    if not unread:
+        return []
+    which = ", ".join(f"GPU {gpu.nvml_index} ({gpu.uuid})" for gpu in unread)
+    verb = "uses" if unread[0].known_by == "process" else "is shown"
     remedy = "start satscore with the CUDA_VISIBLE_DEVICES (and CUDA_DEVICE_ORDER) of the command, or without"
     return [f"the command {verb} {which}, which nobody reads: {remedy}"]
 

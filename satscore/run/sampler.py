@@ -7,12 +7,20 @@ from collections import deque
 
 from satscore.core.fields import Reading
 from satscore.core.units import NS_PER_S
+from satscore.counters.replay import PREFIX, parse_replay
 from satscore.counters.source import MIN_GAP_NS, Source
+from satscore.launch.request import RunOptions
 
 MAX_WAITING = 20_000
 """Readings handed over but not yet taken, about 17 min of four GPUs: memory is bounded whatever the disk does."""
 JITTER_FRAC = 0.1
 """Deadlines are shifted by up to this share of the period, so that reads do not beat with steps."""
+
+
+def read_period_s(options: RunOptions) -> float:
+    """Return the time between reads on the source's axis; a replay is asked once a period of real time."""
+    is_replay = options.source.startswith(PREFIX)
+    return options.period_s * (parse_replay(options.source).speed if is_replay else 1.0)
 
 
 class Sampler:

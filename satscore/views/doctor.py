@@ -94,7 +94,7 @@ def _alike(gpus: Sequence[GpuFinding]) -> Iterator[tuple[str, GpuFinding]]:
 
 
 def _gpu(gpu: GpuFinding) -> str:
-    limits = (("GPU", gpu.power_limit_gpu_w), ("module", gpu.power_limit_module_w))
+    limits = (("GPU", gpu.power_limit_gpu_w), ("module", gpu.power_limit_module_w), ("site's module", gpu.module_cap_w))
     caps = [f"{scope} {watts:.0f} W" for scope, watts in limits if watts is not None]
     vboost = "unknown" if gpu.vboost_level is None else str(gpu.vboost_level)
     return (

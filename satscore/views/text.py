@@ -14,7 +14,7 @@ WIDTH = 100
 MIN_WIDTH = 60
 MAX_LINES = 25
 MAX_FINDINGS = 3
-FINDING_LINES = 3
+INDENT = "  "
 MAX_EVIDENCE = 3
 MAX_NOTE_LINES = 4
 MAX_REASON_LINES = 4
@@ -60,6 +60,18 @@ class _Block:
     def _join(self, label: str, parts: Iterable[str], separator: str = " | ") -> str:
         return self._line(label, separator.join(parts))
 
+    def _flow(self, label: str, parts: Iterable[str], separator: str = " | ", indent: str = "") -> Iterator[str]:
+        """Yield parts in as few lines as hold them; a line breaks between parts only."""
+        line = ""
+        for part in parts:
+            joined = f"{line}{separator}{part}" if line else f"{indent}{part}"
+            if line and len(joined) > self._width - LABEL:
+                yield self._line(label, line)
+                label, joined = "", f"{indent}{part}"
+            line = joined
+        if line:
+            yield self._line(label, line)
+
     def _title(self) -> str:
         before, command, after = words.title(self._summary)
         width = self._width - len("---  ---")
@@ -70,24 +82,18 @@ class _Block:
 
     def _scored(self) -> Iterator[str]:
         summary, job = self._summary, self._summary.job
-        yield self._join("saturation", words.headline(job.score))
-        yield self._join("", words.scope(summary))
+        yield from self._flow("saturation", words.headline(job.score))
+        yield from self._flow("", words.scope(summary))
         if job.score.coverage_frac < 1:
             yield from (self._line("", text) for text in words.missing_range(job.score))
         gpu = next(gpu for rank in summary.ranks for gpu in rank.gpus)
         peaks, source = words.peaks(summary, gpu)
         yield self._line("bound", peaks)
         yield self._line("", source)
-        yield from self._state(list(words.state(job.rates, gpu)))
+        yield from self._flow("", words.state(job.rates, gpu), "; ")
         yield from self._losses()
         yield from self._gpus(shown=job.gpus_count > 1)
-        yield self._join("signals", words.signals(job.score, job.rates), ", ")
-
-    def _state(self, parts: list[str]) -> Iterator[str]:
-        """Yield caps and attainable rates in one line, or in one each where that is too long."""
-        joined = "; ".join(parts)
-        for text in [joined] if len(joined) <= self._width - LABEL else parts:
-            yield self._line("", text)
+        yield from self._flow("signals", words.signals(job.score, job.rates), ", ")
 
     def _losses(self) -> Iterator[str]:
         """Yield one line per top part, largest first, with its parts."""
@@ -102,24 +108,29 @@ class _Block:
         return sorted(parts, key=lambda part: -part.points_pct)
 
     def _findings(self, room: int) -> Iterator[str]:
-        """Yield the largest findings that fit; what went wrong with the measurement itself comes first."""
+        """Yield the first findings that fit; what went wrong with the measurement itself comes first."""
         findings = self._summary.findings
         if not findings:
             largest = next((f"; largest loss: {p.name} {p.points_pct:.1f}" for p in self._parts()), "")
             yield self._line("findings", f"no rule applies{largest}")
-        shown = min(MAX_FINDINGS, room // FINDING_LINES, len(findings))
-        for finding in findings[:shown]:
-            yield from self._finding(finding)
-        if shown < len(findings) and room > shown * FINDING_LINES:
+        shown = 0
+        for finding in findings[:MAX_FINDINGS]:
+            lines = list(self._finding(finding))
+            if len(lines) > room:
+                break
+            yield from lines
+            shown, room = shown + 1, room - len(lines)
+        if shown < len(findings) and room:
             yield self._line("", f"{len(findings) - shown} more in summary.json")
 
     def _finding(self, finding: FindingItem) -> Iterator[str]:
         at_stake = finding.points_pct >= words.SHOWN_PCT
         points = f"{finding.points_pct:.1f} points" if at_stake else "no points at stake"
         yield self._line(finding.severity, f"{finding.id}, {points}: {finding.title}")
-        because = "; ".join(words.evidence(item) for item in finding.evidence[:MAX_EVIDENCE])
-        yield self._line("", f"  because {because}")
-        yield self._line("", f"  do: {finding.action}; next: {finding.next_command}")
+        because = [words.evidence(item) for item in finding.evidence[:MAX_EVIDENCE]]
+        because[:1] = [f"because {text}" for text in because[:1]]
+        yield from self._flow("", because, "; ", INDENT)
+        yield from self._flow("", [f"do: {finding.action}", f"next: {finding.next_command}"], "; ", INDENT)
 
     def _unscored(self) -> Iterator[str]:
         """Yield why there is no score, and what is known all the same."""

@@ -24,6 +24,8 @@ SAME_CAP_W = 0.5
 """A mean limit is kept in mW per window: it never differs by so much from a cap that held all the time."""
 REPLAY_WIDTH = 24
 """Columns for what is replayed: of a long path the end tells more."""
+LABEL_WIDTH = 40
+"""More of a label would push the command and how it ended out of the title."""
 NAMES = {
     "idle": "nothing on the GPU",
     "coverage": "SMs empty",
@@ -72,7 +74,8 @@ def title(summary: Summary) -> tuple[list[str], str, list[str]]:
     run = summary.run
     ending = f"exit {run.exit_code}" if run.exit_code is not None else run.exit_signal or _open_end(run)
     time = f"{run.duration_s:.1f} s" if run.duration_s is not None else f"{run.observed_s:.1f} s observed"
-    head = [f"satscore {summary.satscore_version}", mark(summary), run.label or ""]
+    label = run.label or ""
+    head = [f"satscore {summary.satscore_version}", mark(summary), label[:LABEL_WIDTH]]
     return [part for part in head if part], shlex.join(run.command) or run.kind, [time, ending]
 
 
@@ -183,8 +186,11 @@ def unused(summary: Summary) -> str:
     if not gpus:
         return ""
     numbers = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in gpus)
-    which = f"GPU {numbers}" if summary.job.ranks_count == 1 else f"{len(gpus)} GPUs"
-    return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but not used by the command: not scored"
+    many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
+    which = f"GPU {numbers}" if summary.job.ranks_count == 1 else many
+    is_seen = all(gpu.known_by == "process" for gpu in gpus)
+    why = "not used by the command" if is_seen else "not shown to the command's processes"
+    return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but {why}: not scored"
 
 
 def _which(summary: Summary, extreme: Extreme) -> str:

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from satscore.core.bounds import resolve
 from satscore.core.gpu import GpuInfo
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 from tests.oracle.compare import assert_same, assert_same_means, bounds_of, core_sums, merged
 from tests.oracle.hardware import FOLDER, read
 from tests.oracle.makers import Plan, any_hardware, run_of
 from tests.oracle.method import Interval, bracket
 from tests.oracle.totals import run
 
-MODELS = load_models()
+MODELS = load_library({}).models
 RUN_PROFILES = ["train", "hpc", "tensor"]
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 """A run is made from a seed: there is no simpler seed."""

@@ -15,6 +15,10 @@ import pytest
 from satscore.core.diagnosis import Diagnosis
 from tests.fakes.build import FakeNvml, fake_nvml
 from tests.process.harness import PROGRAM, environment, finish
+from tests.unit.runs import measured
+from tests.unit.scenes import E1
+from tests.unit.sim_runs import run_end
+from tests.unit.test_session import record
 
 __all__ = ["fake_nvml"]
 
@@ -29,7 +33,13 @@ NO_GPM = (
 CASES: dict[str, tuple[str, str, Sequence[str], str, str]] = {
     # script, more of it, missing symbols; the last row begins with; something that the screen says
     "no permission": ("h100_no_permission", "", (), "grade      D", "no permission to read pipe counters"),
-    "unknown gpu": ("h200_llm", "set * name NVIDIA X900", (), "grade      none", "add hwmodels/x900.toml"),
+    "unknown gpu": (
+        "h200_llm",
+        "set * name NVIDIA X900",
+        (),
+        "grade      none",
+        "add x900.toml to ~/.config/satscore/hwmodels (docs/hwmodels.md)",
+    ),
     "before hopper": ("a100", "", (), "grade      D", "exist through DCGM only"),
     "old driver": ("h200_llm", "driver 470.1", NO_GPM, "grade      D", "GPM needs driver 525 or newer"),
     "build stub": ("h200_llm", "", ("nvmlInitWithFlags",), "grade      none", "ldconfig -p"),
@@ -83,8 +93,8 @@ def test_a_good_gpu(fake_nvml: FakeNvml) -> None:
 
 
 def test_the_json_can_be_pasted_into_an_issue(fake_nvml: FakeNvml, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    (home / "secretproject").mkdir(parents=True)
+    home = tmp_path / "dave"
+    (home / "secretproject" / "runs_carol").mkdir(parents=True)
     uuid = "GPU-00000000-0000-0000-0000-000000000002"
     done = doctor(
         fake_nvml,
@@ -94,12 +104,16 @@ def test_the_json_can_be_pasted_into_an_issue(fake_nvml: FakeNvml, tmp_path: Pat
         cwd=home / "secretproject",
         HOME=str(home),
         USER="alice",
+        LOGNAME="bob",
+        SLURM_JOB_USER="carol",
+        SATSCORE_OUT="runs_carol/alice/new",
+        SATSCORE_HWMODELS="bob/models:/home/erin/models",
         CUDA_VISIBLE_DEVICES=uuid,
     )
     text = (home / "secretproject" / "out.json").read_text()
     found = msgspec.json.decode(text, type=Diagnosis)
-    for hidden in (socket.gethostname(), str(home), uuid, "alice"):
-        alone = re.compile(rf"(?<![\w-]){re.escape(hidden)}(?![\w-])")
+    for hidden in (socket.gethostname(), str(home), uuid, "alice", "bob", "carol", "dave", "erin"):
+        alone = re.compile(rf"(?<![^\W_]){re.escape(hidden)}(?![^\W_])")
         assert not alone.search(text)
         assert not alone.search(done.stdout.decode())
     gpm = next(source.examined for source in found.sources if source.name == "gpm")
@@ -107,7 +121,8 @@ def test_the_json_can_be_pasted_into_an_issue(fake_nvml: FakeNvml, tmp_path: Pat
     assert [(gpu.number, gpu.uuid) for gpu in gpm.gpus] == [(2, "GPU-00000000")]
     assert gpm.gpus_shown_count == 4
     assert any(check.text == "1 of 4, hidden are 3 by CUDA_VISIBLE_DEVICES" for check in found.checks)
-    assert any("~/secretproject" in check.text for check in found.checks)
+    assert any("~/secretproject/runs_..." in check.text for check in found.checks)
+    assert any("/home/.../models" in note for note in gpm.notes)
 
 
 def test_simulated_is_marked_and_passes(tmp_path: Path) -> None:
@@ -116,6 +131,16 @@ def test_simulated_is_marked_and_passes(tmp_path: Path) -> None:
     assert (done.returncode, found["data_kind"], found["best"], found["grade"]) == (0, "simulated", "sim", "B")
     assert {s["status"] for s in found["sources"] if s["name"] != "sim"} == {"not tried", "not read"}
     assert "| SIMULATED (sim:gh200x4) |" in done.stdout.decode("ascii").splitlines()[0]
+
+
+def test_slow_simulations_and_replays_are_looked_at_in_real_time(tmp_path: Path) -> None:
+    record(tmp_path / "run", measured([(0.2, E1)] * 10), batch=5, end=run_end(2.0, []))
+    for source in ("sim:llm,speed=0.01", f"replay:{tmp_path / 'run'},speed=0.01"):
+        done = finish([*DOCTOR, "--source", source])
+        text = done.stdout.decode("ascii")
+        assert "hangs" not in text
+        assert "driver" not in text
+        assert (done.returncode, "\ngrade      B is possible" in text) == (0, True)
 
 
 @pytest.mark.slow
@@ -148,6 +173,7 @@ def test_a_driver_that_hangs_ends_doctor_in_time_with_a_line(fake_nvml: FakeNvml
     ("words", "message"),
     [
         (["--source", "abacus"], "--source: 'abacus' is not a source"),
+        (["--source", "replay:nodir"], "--source: nodir: No such file or directory"),
         (["--jsn"], "satscore doctor: unrecognized arguments: --jsn"),
         pytest.param(["--source", "sim", "--json", "/no/such/x"], "cannot write /no/such/x", marks=pytest.mark.slow),
     ],

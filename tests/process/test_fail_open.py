@@ -1,10 +1,11 @@
 """Whatever breaks in the measuring is one line on stderr and never a status."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.process.harness import PROGRAM, environment, finish
+from tests.process.harness import PROGRAM, environment, finish, sampled
 
 # Read by the interpreter at its start: breaks the measuring of this one process from inside.
 BROKEN_LOOP = """
@@ -53,3 +54,20 @@ def test_narrow_limits_change_no_status(limit: str) -> None:
     done = finish(["bash", "-c", f'ulimit {limit}; exec "$@"', "bash", *RUN, "sh", "-c", "echo out; exit 7"])
     assert (done.returncode, done.stdout) == (7, b"out\n")
     assert b"Traceback" not in done.stderr
+
+
+def test_what_breaks_while_the_command_runs_costs_no_summary(tmp_path: Path) -> None:
+    """A wait that cannot be: what was read until the end is scored all the same."""
+    program = tmp_path / "broken.py"
+    program.write_text(
+        "from satscore.run import measurement\n"
+        "measurement.FIRST_BATCH_S = float('nan')\n"
+        "from satscore.cli.main import entry_point\n"
+        "entry_point()\n"
+    )
+    options = ["--source", "sim:llm,speed=20", "--record", "no", "--quiet", "--json", str(tmp_path / "s.json")]
+    done = finish([PROGRAM[0], str(program), *options, "--", *sampled(0.5)])
+    assert (done.returncode, done.stderr) == (0, b"")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert summary["headline"]["score_pct"] > 1
+    assert any(note.startswith("scoring stopped before the end (ValueError(") for note in summary["notes"])

@@ -1,10 +1,11 @@
 """The decision whether a signal is forwarded, as a table."""
 
+import os
 import signal
 
 import pytest
 
-from satscore.launch.ancestry import enclosing_run
+from satscore.launch.ancestry import command_mark, enclosing_run, mark_of
 from satscore.launch.forwarding import DUPLICATE_WINDOW_NS, Arrival, Surroundings, should_forward
 from satscore.launch.tracking import proctrack_type
 
@@ -63,4 +64,20 @@ def test_proctrack_type(config: str, expected: str | None) -> None:
 
 def test_no_variable_no_enclosing_run() -> None:
     assert enclosing_run({}) is None
-    assert enclosing_run({"SATSCORE_PARENT": "1"}) in {1, None}  # process 1 is everybody's ancestor where visible
+    for strange in ("1", "1:", ":5", "1:0", f"{os.getppid()}", f"{os.getppid()}:1", "x:y,,"):
+        assert enclosing_run({"SATSCORE_PARENT": strange}) is None
+
+
+def test_the_mark_of_an_ancestor_anywhere_in_the_chain_is_an_enclosing_run() -> None:
+    parent = os.getppid()
+    assert enclosing_run({"SATSCORE_PARENT": mark_of(parent)}) == parent
+    assert enclosing_run({"SATSCORE_PARENT": f"999999999:1,{mark_of(parent)}"}) == parent
+    assert enclosing_run({"SATSCORE_PARENT": mark_of(os.getpid())}) is None, "what we once were is not around us"
+
+
+def test_our_mark_comes_before_those_that_are_there() -> None:
+    me = mark_of(os.getpid())
+    pid, _, start = me.partition(":")
+    assert (int(pid), start.isdigit()) == (os.getpid(), True)
+    assert command_mark(os.getpid(), {}) == command_mark(os.getpid(), {"SATSCORE_PARENT": "12"}) == me
+    assert command_mark(os.getpid(), {"SATSCORE_PARENT": "7:1,x,8:2"}) == f"{me},7:1,8:2"

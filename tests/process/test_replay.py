@@ -72,11 +72,25 @@ def test_a_replay_of_a_measurement_is_marked_and_can_be_replayed_again(measured_
     assert "SIMULATED" not in done.stderr
 
 
+def test_a_replay_says_what_the_recorded_run_was_asked_for_otherwise(measured_run, tmp_path):
+    options = ["--profile", "hpc", "--dtype", "bf16", "--period", "0.5"]
+    play(measured_run, tmp_path / "again", options=options)
+    summary = summary_in(tmp_path / "again")
+    assert summary["method"]["profile"] == "hpc"
+    assert (
+        "the recording was made with --profile train, no --dtype, --period 0.2; "
+        "the numbers are this run's, with --profile hpc, --dtype bf16, --period 0.5"
+    ) in summary["notes"]
+    play(measured_run, tmp_path / "same")
+    assert not any("was made with" in note for note in summary_in(tmp_path / "same")["notes"])
+
+
 def test_gpus_that_the_recorded_command_did_not_use_stay_out_of_the_score(tmp_path):
     gpus = [msgspec.structs.replace(H200_INFO, index=i, uuid=f"GPU-{i}") for i in range(2)]
     run = tmp_path / "run"
     record(run, measured([(0.5, E1)] * 12, gpus=gpus), batch=8, end=run_end(6.0, []))
-    looks = [GpuLooks(uuid=gpu.uuid or "", nvml_index=gpu.index, listed=True, computes=gpu.index == 0) for gpu in gpus]
+    one, other = (GpuLooks(uuid=gpu.uuid or "", nvml_index=gpu.index, searched=True) for gpu in gpus)
+    looks = [msgspec.structs.replace(one, computes=True), msgspec.structs.replace(other, foreign=True)]
     content = msgspec.structs.replace(read_run_file(run), placement=Placement(gpus=tuple(looks)))
     write_run_file(run, content)
     assert report(run)["job"]["gpus_count"] == 1

@@ -159,6 +159,25 @@ def test_cut_off_recording_is_scored_and_repaired(tmp_path):
     assert again.stdout == report.stdout
 
 
+def test_a_recording_that_lost_most_of_the_run_is_not_a_whole_score(tmp_path):
+    """Also after it was repaired: the run knows until when it was read."""
+    run = tmp_path / "run"
+    finish(satscore("--source", "sim:gemm,speed=20", "--out", str(run), "--", *sampled(2.5)))
+    whole = summary_of(run)["job"]["score"]
+    (recording,) = run.glob("readings-*.arrows")
+    ends = [i for i in range(len(recording.read_bytes())) if recording.read_bytes()[i : i + 4] == b"\xff\xff\xff\xff"]
+    recording.write_bytes(recording.read_bytes()[: ends[len(ends) // 2] + 40])
+    for _ in range(2):
+        report = finish(satscore("report", str(run), "--fail-under", "5", "--json", "-"))
+        assert report.returncode == 5
+        summary = json.loads(report.stdout)
+        score = summary["job"]["score"]
+        assert score["coverage_frac"] < 0.9
+        assert score["score_min_pct"] < whole["score_pct"] < score["score_max_pct"]
+        assert score["scope_gpu_s"] == pytest.approx(whole["scope_gpu_s"], rel=1e-6)
+        assert any("they count as not known" in note for note in summary["notes"])
+
+
 def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
 

@@ -148,3 +148,10 @@ def test_variables_are_taken_and_flags_win() -> None:
     assert "period_s=0.3," in text
     assert "quiet=False" in text
     assert "redact=True" in text
+
+
+def test_a_variable_that_is_nearly_one_of_ours_is_said_and_the_command_runs():
+    env = environment(SATSCORE_FAIL_UDER="45", SATSCORE_SITE="x", SATSCORE_DEBUG="1", LD_LIBRARY_PATH="")
+    done = finish([*PROGRAM, "--quiet", "--", "sh", "-c", "exit 3"], env=env)
+    assert done.returncode == 3
+    assert done.stderr == b"satscore: SATSCORE_FAIL_UDER is not known, did you mean SATSCORE_FAIL_UNDER?\n"

@@ -11,7 +11,7 @@ import pexpect
 import pytest
 
 from tests.fakes.build import FakeNvml, fake_nvml
-from tests.process.harness import PATIENT, PROGRAM, TIMEOUT_S, environment, finish, lives, running, wait_for
+from tests.process.harness import PATIENT, PROGRAM, ROOT, TIMEOUT_S, environment, finish, lives, running, wait_for
 
 __all__ = ["fake_nvml"]
 
@@ -117,7 +117,35 @@ def test_the_gate_of_a_run_holds_here_too(lowest: str, status: int, tmp_path: Pa
     words = [*WATCH, *SIM, "--duration", "1", "--quiet", "--record", "no", "--fail-under", lowest]
     done = finish(words, cwd=tmp_path, env=patient())
     assert done.returncode == status
+    assert done.stderr.startswith(f"satscore: --fail-under {lowest} judged SIMULATED data (sim:".encode())
     assert (b"the score is" in done.stderr) == (status == 3)
+
+
+def test_a_recording_of_a_watch_that_was_killed_passes_no_gate(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with running([*WATCH, "--source", "sim:gh200x4,speed=100", "--out", str(out)]) as process:
+        wait_for(lambda: has_readings(out), "a batch of readings")
+        process.kill()
+        process.wait(TIMEOUT_S)
+    done = finish([*PROGRAM, "report", str(out), "--json", "-", "--fail-under", "1"])
+    assert json.loads(done.stdout)["headline"]["score_pct"] > 1
+    assert done.returncode == 5
+    assert b"satscore: --fail-under 1: not judged: the run's end is not recorded: exit 5\n" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["watch", "doctor", "demo"])
+def test_an_interrupt_during_the_imports_ends_it_without_a_traceback(name: str, tmp_path: Path) -> None:
+    """The module of the subcommand is one that takes for ever to import."""
+    (tmp_path / "endless.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    code = "from satscore.cli import main; import sys; main.SUBCOMMANDS[sys.argv[1]] = 'endless'; main.entry_point()"
+    env = environment() | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    with running([PROGRAM[0], "-c", code, name], env=env) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == -signal.SIGINT
+        assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize(
@@ -164,6 +192,18 @@ def test_demo_says_simulated_and_its_recording_can_be_reported(tmp_path: Path) -
     again = finish([*PROGRAM, "report", str(out)])
     assert again.returncode == 0
     assert b"| SIMULATED (sim:gh200x4,speed=20) | demo | watch |" in again.stdout
+
+
+def test_demo_names_no_recording_that_is_not_there(tmp_path: Path) -> None:
+    done = finish([*PROGRAM, "demo", "--duration", "0.5", "--out", "/proc/nope"], cwd=tmp_path, env=patient())
+    assert done.returncode == 0
+    assert b"satscore report" not in done.stderr
+    assert b"\n  satscore doctor " in done.stderr
+
+
+def test_demo_quotes_the_name_of_its_recording(tmp_path: Path) -> None:
+    done = finish([*PROGRAM, "demo", "--duration", "0.5", "--out", "a run"], cwd=tmp_path, env=patient())
+    assert b"\n  satscore report 'a run'\n" in done.stderr
 
 
 @pytest.mark.slow

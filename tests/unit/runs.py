@@ -14,7 +14,7 @@ from satscore.core.summary import Summary
 from satscore.counters.clock import ManualClock
 from satscore.counters.simulated import Truth, open_simulated
 from satscore.record.run_file import FORMAT_VERSION, RunEnd, RunStart, StreamHeader
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 from satscore.run.results import summarise
 from satscore.run.session import Session
 from tests.unit.scenes import E1
@@ -23,7 +23,7 @@ from tests.unit.sim_runs import run_end, run_start
 
 NS = 1_000_000_000
 COMMAND = ["python", "pretrain.py", "--layers", "32"]
-MODELS = load_models()
+MODELS = load_library({}).models
 H200_INFO = GpuInfo(
     index=0,
     uuid="GPU-6b1c5d2e-0000-4000-8000-000000000000",

@@ -11,7 +11,7 @@ from satscore.core.summary import Cost, Summary
 from satscore.counters.clock import ManualClock
 from satscore.counters.simulated import Placement, SimulatedSource, open_simulated
 from satscore.record.run_file import FORMAT_VERSION, RunEnd, RunStart, StreamHeader
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 from satscore.run.results import summarise
 from satscore.run.session import Session
 
@@ -52,7 +52,7 @@ def simulated_rank(
         fields=[field.name for field in FIELDS],
         gpus=list(source.gpus),
     )
-    session = Session(source.gpus, load_models(), profile=profile, dtype=None, grid_offset_ns=0)
+    session = Session(source.gpus, load_library({}).models, profile=profile, dtype=None, grid_offset_ns=0)
     never = threading.Event()
     source.read()
     for tick in range(1, round(seconds / period_s) + 1):

@@ -5,9 +5,9 @@ import pytest
 
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import match
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 
-MODELS = load_models()
+MODELS = load_library({}).models
 MIB = 1 << 20
 
 CHIPS: dict[str, dict[str, float]] = {
@@ -174,7 +174,7 @@ def test_a_similar_part_gets_no_model(name: str | None, chip: dict[str, float]) 
     assert result.model is None
     assert result.closest_id is not None
     assert result.file_to_add is not None
-    assert result.file_to_add.startswith("hwmodels/")
+    assert f"add {result.file_to_add} to ~/.config/satscore/hwmodels (docs/hwmodels.md)" in result.reason
 
 
 def test_the_explanation_names_closest_model_fact_and_file() -> None:
@@ -183,15 +183,16 @@ def test_the_explanation_names_closest_model_fact_and_file() -> None:
     assert result.reason == (
         "no hardware model lists 'NVIDIA H20'; closest is gh200-96, but these differ: "
         "SM count (78 SM here, 132 SM there). No peaks of a similar part are used: to score this GPU, "
-        "add hwmodels/h20.toml."
+        "add h20.toml to ~/.config/satscore/hwmodels (docs/hwmodels.md)."
     )
-    result = match(MODELS, gpu("NVIDIA GB200", CHIPS["gb200"], sm_count=148))
+    result = match(MODELS, gpu("NVIDIA GB200", CHIPS["gb200"], sm_count=148), "/site")
     assert result.reason == (
         "'NVIDIA GB200' is a name of gb200, but these differ: SM count (148 SM here, 152 SM there). "
-        "No peaks of a similar part are used: to score this GPU, add hwmodels/gb200-variant.toml."
+        "No peaks of a similar part are used: to score this GPU, add gb200-variant.toml to /site "
+        "(docs/hwmodels.md), with what this chip reports as its [chip]."
     )
     result = match(MODELS, gpu("NVIDIA B200", CHIPS["b200"], sm_count=144))
-    assert result.file_to_add == "hwmodels/b200-variant.toml"
+    assert result.file_to_add == "b200-variant.toml"
     assert match((), gpu("NVIDIA B200", CHIPS["b200"])).reason.startswith("no hardware models are loaded")
 
 
@@ -244,7 +245,7 @@ def test_a_hint_selects_by_id_whatever_the_name() -> None:
     result = match(MODELS, GpuInfo(index=0, model_hint="gh200-95"))
     assert result.model is None
     assert result.closest_id == "gh200-96"
-    assert result.file_to_add == "hwmodels/gh200-95.toml"
+    assert result.file_to_add == "gh200-95.toml"
 
 
 def test_two_models_that_fit_equally_give_none() -> None:

@@ -58,5 +58,5 @@ def test_another_chip_of_that_name_has_no_score_but_a_file_to_add(name: str) -> 
     assert found.model_id is None
     assert found.model_note is not None
     assert "SM count" in found.model_note
-    assert "add hwmodels/" in found.model_note
+    assert "with what this chip reports as its [chip]" in found.model_note
     assert found.bounds == []

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from satscore.cli.models import main
-from satscore.run.models import find_folders, load_library
+from satscore.core.bounds import resolve
+from satscore.core.hwmodel import match
+from satscore.run.models import find_folders, folder_to_add, load_library
+from satscore.run.module_cap import with_module_caps
+from tests.unit.test_hwmodel_match import CHIPS, gpu
 
 ROOT = Path(__file__).parents[2]
+CAP = "power_w.module_cap"
 SHIPPED = sorted(path.stem for path in (ROOT / "hwmodels").glob("*.toml"))
 
 # --- folders
@@ -92,6 +97,19 @@ def test_unreadable_files_cost_no_other_model(tmp_path: Path):
     assert [m.id for m in library.models] == SHIPPED
 
 
+def test_the_folder_to_add_to_is_the_one_that_is_read(tmp_path: Path):
+    home, xdg = tmp_path / "home", tmp_path / "xdg"
+    for environ, shown in (
+        ({"HOME": str(home)}, "~/.config/satscore/hwmodels"),
+        ({"HOME": str(home), "XDG_CONFIG_HOME": str(xdg)}, f"{xdg}/satscore/hwmodels"),
+        ({"HOME": str(home), "XDG_CONFIG_HOME": f"{home}/cfg"}, "~/cfg/satscore/hwmodels"),
+    ):
+        assert folder_to_add(environ) == shown
+        cap_file(Path(shown.replace("~", str(home))), 630)
+        assert cap_of(environ) == 630
+    assert "SATSCORE_HWMODELS" in folder_to_add({})
+
+
 # --- the command
 
 
@@ -124,6 +142,17 @@ def test_check_fails_for_a_missing_folder_and_a_wrong_file(
     write(site, "gh300", 'extends = "gh200"\nnvml_names = 3\n')
     assert main(["check"]) == 1
     assert f"FAIL {site}/gh300.toml: nvml_names: must be a list, not 3\n" in capfd.readouterr().out
+
+
+def test_a_name_that_lacks_only_the_vendor_is_the_same_name(site: Path, capfd: pytest.CaptureFixture[str]):
+    twin = 'extends = "h200-sxm"\nid = "my-h200"\nnvml_names = ["H200"]\nnvml_names_source = "s"\n'
+    write(site, "my-h200", twin + '[source.s]\ntitle = "t"\nwhere = "w"\nread = "2026-09"\n')
+    assert main(["check"]) == 1
+    assert f"FAIL {site}/my-h200.toml: nvml_names: 'H200' is also in " in capfd.readouterr().out
+    library = load_library({"SATSCORE_HWMODELS": str(site)})
+    found = match(library.models, gpu("NVIDIA H200", CHIPS["h200-sxm"]))
+    assert found.model is not None
+    assert found.model.id == "h200-sxm"
 
 
 def test_check_of_a_given_overlay_builds_on_all_folders(site: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
@@ -175,5 +204,10 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path: Path):
     library = load_library({"SATSCORE_HWMODELS": str(tmp_path)})
     assert library.notes() == []
     models = {model.id: model for model in library.models}
-    assert models["gh200-96"].power_w["module_cap"] == 660
-    assert models["h200-sxm"].attainable[0].attainable_frac == 0.79
+    # What they state is in force on GPUs as drivers report them: without a vBoost level.
+    gh200 = gpu("NVIDIA GH200 120GB", CHIPS["gh200-96"], power_limit_gpu_w=900.0, power_limit_module_w=1000.0)
+    [capped], _ = with_module_caps([gh200], library.models, {})
+    assert (capped.module_limit_w, capped.module_cap_source) == (660, models["gh200-96"].numbers[CAP].source.label)
+    bounds = resolve(models["h200-sxm"], gpu("NVIDIA H200", CHIPS["h200-sxm"], power_limit_gpu_w=699.9))
+    assert bounds.attainable_frac["tensor"] == 0.79
+    assert not bounds.ceilings_at_other_cap

@@ -226,6 +226,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         overlay(power={"module_cap_w": number(1200, "W")}),
         "power.module_cap_w.value: 1200 W is above power.module_max_w, 1000 W",
     ),
+    "cap in kW": (
+        overlay(power={"module_cap_w": number(0.66, "W")}),
+        "power.module_cap_w.value: must be 100 to 10000 W, not 0.66",
+    ),
     "the base's row no longer fits": (
         overlay(chip={"sm_count": number(66, "SM")}),
         "flops[tensor fp64].peak.value (of /0/gh200-96.toml): two routes disagree by 0.5 ",

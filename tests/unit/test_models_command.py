@@ -1,5 +1,6 @@
 """``satscore models`` and the loader behind it: both installs, broken files, exit codes."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import satscore
 from satscore.cli.models import main, quantity, show_lines
 from satscore.errors import EXIT_OURS, ModelError, UsageError
-from satscore.run.models import check_library, find_folder, load_library, load_models, read_toml
+from satscore.run.models import check_library, find_folder, load_library, read_toml
 
 ROOT = Path(__file__).parents[2]
 IDS = sorted(path.stem for path in (ROOT / "hwmodels").glob("*.toml"))
@@ -57,7 +58,7 @@ def test_an_installation_without_them_says_where_it_looked(tmp_path: Path) -> No
 
 def test_this_checkout_loads() -> None:
     assert find_folder().parent in (Path(satscore.__file__).parent, Path(satscore.__file__).parent.parent)
-    assert [model.id for model in load_models()] == IDS
+    assert [model.id for model in load_library({}).models] == IDS
 
 
 @pytest.mark.slow
@@ -68,7 +69,7 @@ def test_a_built_wheel_carries_and_finds_its_models(tmp_path: Path) -> None:
     place = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
-    program = "from satscore.run import models as m; print(m.find_folder(), *[x.id for x in m.load_models()])"
+    program = "from satscore.run import models as m; print(m.find_folder(), *[x.id for x in m.load_library({}).models])"
     found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
@@ -97,9 +98,9 @@ def test_a_built_wheel_carries_and_finds_its_models(tmp_path: Path) -> None:
 def test_a_broken_file_is_a_model_error_with_its_name(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.toml"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match=message) as caught:
-        load_models(tmp_path)
-    assert caught.value.message.startswith(str(path))
+    [entry] = check_library({}, [path])[1]
+    assert message in entry.problems[0].message
+    assert entry.problems[0].message.startswith(str(path))
 
 
 def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
@@ -109,18 +110,22 @@ def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
         read_toml(tmp_path)
 
 
-def test_a_wrong_shipped_file_fails_the_strict_loader_and_is_named_by_the_check(tmp_path: Path) -> None:
+def test_a_wrong_file_of_a_folder_is_named_by_the_check(tmp_path: Path) -> None:
     folder = copy_models(tmp_path / "hwmodels")
     shutil.copy(folder / "b200.toml", folder / "b300.toml")
-    with pytest.raises(ModelError, match=r"b300\.toml: id: 'b200' must be the name of the file"):
-        load_models(folder)
+    environ = {"SATSCORE_HWMODELS": str(folder)}
+
+    def problems() -> list[str]:
+        return [problem.message for entry in check_library(environ)[1] for problem in entry.problems]
+
+    assert problems() == [f"{folder}/b300.toml: id: 'b200' must be the name of the file: b200.toml"]
     text = (folder / "b200.toml").read_text(encoding="utf-8")
     (folder / "b300.toml").write_text(text.replace('id = "b200"', 'id = "b300"'), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"b300\.toml: nvml_names: 'NVIDIA B200' is also in .*b200\.toml"):
-        load_models(folder)
+    [message] = problems()
+    assert message.startswith(f"{folder}/b300.toml: nvml_names: 'NVIDIA B200' is also in {folder}/b200.toml")
     (folder / "b200.toml").unlink()
-    _, entries = check_library({"SATSCORE_HWMODELS": str(folder)})
-    assert [entry.file for entry in entries if entry.problems] == [str(folder / "b300.toml")]
+    [message] = problems()
+    assert message.startswith(f"{folder}/b300.toml: nvml_names: 'NVIDIA B200' is also in ")
 
 
 # --- the command
@@ -162,6 +167,8 @@ def test_show_prints_every_number_with_unit_kind_uncertainty_and_source(
 def test_show_takes_the_name_of_the_gpu_too(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "NVIDIA GH200 480GB"]) == 0
     assert capfd.readouterr().out.startswith("gh200-96: ")
+    assert main(["show", "A100-SXM4-40GB"]) == 0, "as drivers before R470 print it"
+    assert capfd.readouterr().out.startswith("a100-sxm-40: ")
 
 
 def test_an_unknown_model_or_flag_is_a_usage_error() -> None:
@@ -169,6 +176,8 @@ def test_an_unknown_model_or_flag_is_a_usage_error() -> None:
         main(["show", "h200"])
     assert caught.value.exit_code == EXIT_OURS
     assert "h100-sxm" in caught.value.hint
+    assert "add <id>.toml to " in caught.value.hint
+    assert f"{os.environ['XDG_CONFIG_HOME']}/satscore/hwmodels (docs/hwmodels.md)" in caught.value.hint
     for argv in (["show"], ["--frobnicate"], ["delete"], ["list", "extra"], ["check", "--strict"]):
         with pytest.raises(UsageError):
             main(argv)

@@ -183,6 +183,12 @@ def test_block_and_bound_rows_say_that_the_site_states_it():
     assert found.job.score.power_scope == "module"
 
 
+def test_a_cap_that_the_power_contradicts_is_said():
+    notes = "\n".join(summary(300).notes)
+    assert f"the stated cap of 300 W cannot be right: the module drew 590 W on average ({ENV})" in notes
+    assert not any("cannot be right" in note for cap_w in (None, 540, 1100) for note in summary(cap_w).notes)
+
+
 def test_a_stated_cap_above_the_reported_one_is_not_in_force():
     found = summary(1100)
     assert len(caps(found)) == 1
@@ -193,7 +199,7 @@ def test_a_stated_cap_above_the_reported_one_is_not_in_force():
 def test_a_long_line_of_the_block_is_broken_between_its_parts():
     lines = render(summary(600, msgspec.structs.replace(GPU, vboost_level=None))).split("\n")
     assert "           GPU cap 900 W, module cap 600 W (site), vBoost unknown" in lines
-    assert "           attainable: tensor ~72 %, dram 93 %" in lines
+    assert "           attainable: tensor ~72 %, dram ~93 %" in lines
 
 
 def test_an_unknown_gpu_has_its_cap_too():

@@ -308,7 +308,7 @@ FOREIGN = {
     "empty": (b"", "empty: the run ended before"),
     "text": (b"hello\n", "not an Arrow stream"),
     "random": (np.random.default_rng(0).bytes(5000), "not an Arrow stream"),
-    "cut schema": (foreign_stream()[:60], "not an Arrow stream"),
+    "cut schema": (foreign_stream()[:60], "cut off inside its header"),
     "foreign stream": (foreign_stream(), "not a recording of satscore"),
     "arrow file": (b"ARROW1\0\0" + foreign_stream(), "not an Arrow stream"),
     "newer": (stream_with_header(NEWER), "format_version 99 is newer"),

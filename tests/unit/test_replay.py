@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from satscore.core.fields import INDEX, Quality, Reading
 from satscore.core.readings import ReadingTable, table_of
 from satscore.core.summary import Summary
-from satscore.counters.clock import ManualClock, ScaledClock
+from satscore.counters.clock import ManualClock, MonotonicClock, ScaledClock
 from satscore.counters.replay import Recorded, ReplaySource, ReplaySpec, parse_replay
 from satscore.counters.select import no_pipes_reason, open_source
 from satscore.errors import CounterError, RecordError
@@ -230,6 +230,13 @@ def test_a_scaled_clock_waits_in_real_time():
     assert clock.wait_until(clock.now_ns() + 10**6 * NS, stop)
 
 
+@pytest.mark.parametrize("clock", [ScaledClock(1e-12), MonotonicClock()])
+def test_a_wait_of_centuries_can_be_stopped(clock):
+    stop = threading.Event()
+    threading.Timer(0.05, stop.set).start()
+    assert clock.wait_until(clock.now_ns() + 10**30, stop)
+
+
 # --- its selection
 
 
@@ -247,7 +254,7 @@ def test_selection(text, path, speed):
     assert parse_replay(text) == ReplaySpec(path=Path(path), speed=speed)
 
 
-@given(name=st.text(min_size=1).filter(lambda name: "=" not in name), speed=st.floats(0.001, 100))
+@given(name=st.text(min_size=1).filter(lambda name: "=" not in name), speed=st.floats(0.01, 100))
 def test_any_file_name_can_be_selected(name, speed):
     assert parse_replay(f"replay:{name},speed={speed!r}") == ReplaySpec(path=Path(name), speed=speed)
     assert parse_replay(f"replay:{name}").path == Path(name)
@@ -263,6 +270,8 @@ def test_any_file_name_can_be_selected(name, speed):
         ("replay:r,speed=0", "speed='0'"),
         ("replay:r,speed=-1", "speed='-1'"),
         ("replay:r,speed=101", "at most 100"),
+        ("replay:r,speed=0.0099", "at least 0.01"),
+        ("replay:r,speed=1e-12", "at least 0.01"),
         ("replay:r,speed=nan", "speed='nan'"),
         ("replay:r,speed=fast", "speed='fast'"),
     ],

@@ -255,6 +255,7 @@ def test_spec_chooses_scenario_and_clock() -> None:
         ("sim:llm,seed=x", ["seed='x'"]),
         ("sim:llm,seed", ["'seed'", "seed="]),
         ("sim:llm,speed=0", ["speed='0'"]),
+        ("sim:llm,speed=1e-12", ["speed='1e-12'", "at least 0.01"]),
         ("sim:llm,speed=nan", ["speed='nan'"]),
         ("sim:llm,gpus=0", ["gpus=0"]),
         ("sim:gh200x4,gpus=2", ["gpus=2", "4 GPUs"]),

@@ -155,8 +155,8 @@ def test_an_unknown_gpu_has_rates_and_the_file_to_add_but_no_score():
     assert score.score_pct is score.score_min_pct is score.tensor_score_pct is None
     assert score.grade is None
     assert summary.headline.kind == "none"
-    assert "hwmodels/q9.toml" in (summary.headline.reason or "")
-    assert any("hwmodels/q9.toml" in note for note in summary.notes)
+    assert "add q9.toml to ~/.config/satscore/hwmodels" in (summary.headline.reason or "")
+    assert any("add q9.toml to ~/.config/satscore/hwmodels" in note for note in summary.notes)
     assert rates.tensor_active_frac == pytest.approx(0.835)
     assert rates.dram_bytes_s == pytest.approx(0.25 * 4.916736e12, rel=1e-6)
     assert rates.tensor_flops_s is None

@@ -168,7 +168,7 @@ def test_a_run_without_pipe_counters_shows_what_was_achieved():
 
 
 def test_an_unknown_gpu_is_told_which_file_to_add():
-    assert "hwmodels/q9999-" in " ".join(render(CASES["unknown GPU"]).split())
+    assert "add q9999-" in " ".join(render(CASES["unknown GPU"]).split())
 
 
 @pytest.mark.parametrize("name", ["partial", "low coverage"])
@@ -258,3 +258,15 @@ def test_a_narrow_terminal_gets_narrow_lines(width):
     lines = render(one_process("sim:gh200x4", 20, ["python", "pretrain.py"]), width=width).splitlines()
     assert max(len(line) for line in lines if not line.startswith("files")) <= width
     assert any(line.startswith("saturation") for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("scenario", ["sim:gh200x4", "sim:llm", "sim:fp32"])
+def test_commands_and_the_headline_are_whole_at_any_width(scenario, width):
+    summary = one_process(scenario, 20, ["python", "pretrain.py"])
+    text = render(summary, width=width)
+    shown = [finding for finding in summary.findings if f"{finding.id}, " in text]
+    assert shown
+    assert all(f"next: {finding.next_command}\n" in text for finding in shown)
+    assert "coverage 100 %\n" in text
+    assert len(text.splitlines()) <= MAX_LINES

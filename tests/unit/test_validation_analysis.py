@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from satscore.core.gpu import GpuInfo
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 from tests.hardware.validation.analysis import Measured, Peaks, clip, field_means, measure, peaks_of
 from tests.hardware.validation.checks import Check, between, checks_of, near, tile_waste, verdict_of
 from tests.hardware.validation.decide import GainReading, GemmReading, decide_r1, decide_r5, fit_gains
@@ -254,7 +254,7 @@ def test_clip_keeps_means_and_shrinks_amounts() -> None:
 
 def test_measure_scores_only_the_measured_part() -> None:
     table = series([(0.5, IDLE)] * 6 + [(0.2, E1)] * 50 + [(0.5, IDLE)] * 6)
-    found = measure(table, H200, load_models(), window=(4 * NS, 12 * NS), grid_offset_ns=0)
+    found = measure(table, H200, load_library({}).models, window=(4 * NS, 12 * NS), grid_offset_ns=0)
     assert found.score_pct == pytest.approx(79.6216, abs=1e-3)
     assert found.tensor_score_pct == pytest.approx(79.6216, abs=1e-3)
     assert found.coverage_frac == pytest.approx(1.0)
@@ -264,23 +264,23 @@ def test_measure_scores_only_the_measured_part() -> None:
 
 def test_measure_shows_t_under_a_clock_cap_beside_t() -> None:
     table = series([(0.2, {**E1, "f": 1980})] * 50)
-    found = measure(table, H200, load_models(), window=(0, 10 * NS), grid_offset_ns=0)
+    found = measure(table, H200, load_library({}).models, window=(0, 10 * NS), grid_offset_ns=0)
     assert found.tensor_score_pct == pytest.approx(90.3443, abs=1e-3)
     assert found.tensor_score_capped_pct == pytest.approx(83.5, abs=1e-3)
 
 
 def test_measure_without_readings_or_model_is_unknown_not_zero() -> None:
-    empty = measure(series([]), H200, load_models(), window=(0, NS), grid_offset_ns=0)
+    empty = measure(series([]), H200, load_library({}).models, window=(0, NS), grid_offset_ns=0)
     assert (empty.score_pct, empty.tensor_score_pct, empty.coverage_frac) == (None, None, 0.0)
     stranger = GpuInfo(index=0, name="NVIDIA X1")
-    found = measure(series([(0.2, E1)] * 20), stranger, load_models(), window=(0, 4 * NS), grid_offset_ns=0)
+    found = measure(series([(0.2, E1)] * 20), stranger, load_library({}).models, window=(0, 4 * NS), grid_offset_ns=0)
     assert found.tensor_score_pct is None
     assert found.field("tensor_active_frac") == pytest.approx(0.835)
-    assert peaks_of(load_models(), stranger)[0] is None
+    assert peaks_of(load_library({}).models, stranger)[0] is None
 
 
 def test_the_peaks_come_from_the_hardware_model() -> None:
-    peaks, _ = peaks_of(load_models(), H200)
+    peaks, _ = peaks_of(load_library({}).models, H200)
     assert peaks is not None
     assert peaks.tensor_flops_s["bf16"] == pytest.approx(989.43e12, rel=1e-4)
     assert peaks.vector_flops_s["fp32"] == pytest.approx(66.9e12, rel=1e-3)

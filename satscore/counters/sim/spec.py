@@ -30,7 +30,7 @@ FAULTS = {
     "multiplex": "length in s of the turns that two groups of pipe counters take",
     "lost": f"time in s in every {LOST_PERIOD_S:g} s in which the GPU does not answer",
 }
-_MAX_SPEED = 1000.0
+_MIN_SPEED, _MAX_SPEED = 0.01, 1000.0
 _MAX_GPUS = 64
 _MAX_AMBIENT_C = 70.0
 _MAX_CPU_W = 500.0
@@ -169,10 +169,10 @@ def _speed(value: str) -> float:
         speed = float(value)
     except ValueError:
         speed = math.nan
-    if not 0.0 < speed <= _MAX_SPEED:
+    if not _MIN_SPEED <= speed <= _MAX_SPEED:
         raise CounterError(
             f"option speed={value!r} of the simulator is out of range",
-            hint=f"speed is simulated seconds per real second, above 0 and at most {_MAX_SPEED:g}",
+            hint=f"speed is simulated seconds per real second, at least {_MIN_SPEED:g} and at most {_MAX_SPEED:g}",
         )
     return speed
 

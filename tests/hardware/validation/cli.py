@@ -10,7 +10,7 @@ from pathlib import Path
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel
 from satscore.record.files import make_run_directory
-from satscore.run.models import load_models
+from satscore.run.models import load_library
 from tests.hardware.validation.analysis import Peaks, measure, peaks_of
 from tests.hardware.validation.checks import checks_of, verdict_of
 from tests.hardware.validation.environment import describe, find_gpu, first_visible, script
@@ -49,7 +49,7 @@ class Run:
         self._args = args
         self._workloads = workloads
         self._gpu = gpu
-        self._models: tuple[HardwareModel, ...] = load_models()
+        self._models: tuple[HardwareModel, ...] = load_library({}).models
         self._directory = directory
         self._results = results
         self._began_s = time.monotonic()
@@ -148,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     if gpu is None:
         print(f"validate.py: {problem}; nothing was written", file=sys.stderr)
         return EXIT_NO_GPU
-    peaks, reason = peaks_of(load_models(), gpu)
+    peaks, reason = peaks_of(load_library({}).models, gpu)
     try:
         directory = make_run_directory(args.out, FILE)
         results = _results(args, gpu, torch, idle, (peaks, reason))

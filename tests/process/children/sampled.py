@@ -14,7 +14,8 @@ THREADS = 3  # the main thread, the controller, the sampler
 def wrapper_samples() -> bool:
     """Whether the wrapper has started its sampling thread; also true once it is gone."""
     try:
-        lines = Path(f"/proc/{os.environ['SATSCORE_PARENT']}/status").read_text().splitlines()
+        wrapper = os.environ["SATSCORE_PARENT"].partition(":")[0]
+        lines = Path(f"/proc/{wrapper}/status").read_text().splitlines()
     except OSError:
         return True
     return any(line.startswith("Threads:") and int(line.split()[1]) >= THREADS for line in lines)
