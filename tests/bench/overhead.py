@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,9 @@ SATSCORE = Path(sys.executable).with_name("satscore")
 BUSY = Path(__file__).resolve().parent / "children" / "busy.py"
 STAMP = "date +%s%N"
 GPUS = 4
+BIN_S = 0.1
+"""As in children/busy.py."""
+WARM_S, STATE_S, SETTLE_S = 3.0, 2.0, 0.3
 T_95 = {5: 2.57, 7: 2.36, 9: 2.26, 11: 2.20, 14: 2.14, 19: 2.09, 29: 2.05}
 """Student's t, two-sided 95 %, by degrees of freedom; the largest key not above n - 1 is taken."""
 
@@ -106,9 +110,10 @@ class Bench:
         return json.loads((run / "summary.json").read_text())
 
     def steady_cpu(self, period_s: float) -> dict:
-        """Return the CPU share of a core in steady state: two runs of different length, less the fixed start."""
-        short, long = (self.sampled(s, period_s) for s in (2.0, 2.0 + self.seconds))
-        return {"pct": 100 * (long["cost"]["cpu_s"] - short["cost"]["cpu_s"]) / self.seconds, "summary": long}
+        """Return the CPU share of a core in steady state: a long run, less a short one."""
+        shorts = [self.sampled(2.0 + i / 100, period_s)["cost"]["cpu_s"] for i in range(3)]
+        long = self.sampled(2.0 + self.seconds, period_s)
+        return {"pct": 100 * (long["cost"]["cpu_s"] - statistics.median(shorts)) / self.seconds, "summary": long}
 
     def growth(self) -> dict:
         """Return how much memory grows per hour of sampling, from a simulated node whose clock runs 50 times faster."""
@@ -125,25 +130,41 @@ class Bench:
         )
 
     def busy(self, steady_pct: float) -> list[dict]:
-        """Return the slowdown of a command that saturates every core; the budget is our own CPU share."""
+        """Return the slowdown of a command that saturates every core; the budget is our own CPU share.
+
+        satscore is stopped and continued in turn while the command runs, so that the two states of a pair
+        are seconds apart: between whole runs the machine itself changes by more than is looked for.
+        """
         if self.pairs == 0:
             return []
-        words = [sys.executable, str(BUSY), str(max(4.0, self.seconds / 5))]
-
-        def rate(command: list[str]) -> float:
-            done = subprocess.run([*command, *words], capture_output=True, check=True, env=self.env)
-            return float(done.stdout)
-
-        wrapped = [str(SATSCORE), "--quiet", "--source", "gpm", "--record", "no", "--"]
-        losses = []
-        for i in range(self.pairs):
-            order = (False, True) if i % 2 == 0 else (True, False)
-            rates = {ours: rate(wrapped if ours else []) for ours in order}
-            losses.append(100 * (1 - rates[True] / rates[False]))
+        lasts_s = WARM_S + 2 * self.pairs * STATE_S + 1.0
+        words = [str(SATSCORE), "--quiet", "--source", "gpm", "--record", "no", "--", sys.executable, str(BUSY)]
+        command = subprocess.Popen([*words, str(lasts_s)], stdout=subprocess.PIPE, env=self.env)
+        time.sleep(WARM_S)
+        states = [self._state(command, stopped) for i in range(self.pairs) for stopped in (i % 2 == 0, i % 2 == 1)]
+        done = {int(n): count for n, count in json.loads(command.communicate()[0]).items()}
+        pairs = [dict(states[i : i + 2]) for i in range(0, len(states), 2)]
+        losses = [100 * (1 - rate(done, *pair[False]) / rate(done, *pair[True])) for pair in pairs]
         mean, half = statistics.mean(losses), half_width(losses)
         share = steady_pct / len(os.sched_getaffinity(0))
-        text = f"95 % CI {mean - half:+.2f} .. {mean + half:+.2f}, {self.pairs} pairs"
+        text = f"95 % CI {mean - half:+.2f} .. {mean + half:+.2f}, {self.pairs} pairs of {STATE_S:g} s"
         return [row("slowdown of a command that uses every core", mean, "%", share, note=text)]
+
+    def _state(self, command: subprocess.Popen, stopped: bool) -> tuple[bool, tuple[float, float]]:
+        """Hold satscore stopped, or let it run, for a while; return that state and from when to when."""
+        command.send_signal(signal.SIGSTOP if stopped else signal.SIGCONT)
+        time.sleep(SETTLE_S)
+        begin_s = time.monotonic()
+        time.sleep(STATE_S - SETTLE_S)
+        end_s = time.monotonic()
+        command.send_signal(signal.SIGCONT)
+        return stopped, (begin_s, end_s)
+
+
+def rate(done: dict[int, int], begin_s: float, end_s: float) -> float:
+    """Return the rounds per bin in the whole bins between two instants."""
+    bins = range(math.ceil(begin_s / BIN_S), math.floor(end_s / BIN_S))
+    return sum(done.get(n, 0) for n in bins) / len(bins)
 
 
 def in_turn(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[float, float]:
@@ -175,7 +196,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the steady part (default 30)")
     parser.add_argument("--rounds", type=int, default=25, help="pairs for the delays (default 25)")
-    parser.add_argument("--pairs", type=int, default=10, help="pairs of a busy command; 0 leaves it out (default 10)")
+    parser.add_argument("--pairs", type=int, default=30, help="pairs of a busy command; 0 leaves it out (default 30)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%F')}"
