@@ -27,8 +27,8 @@ satscore demo: SIMULATED. No GPU is read and no command runs: a model of a node 
 that train a language model, one of them slower, is scored as a real run would be.
 {minutes} simulated minutes in {seconds:g} s; Ctrl-C ends it sooner."""
 END = """
-SIMULATED: nothing above was measured. 'saturation' is how much of the hardware's
-roof was reached, 'lost' where the rest went, 'next' a command to copy.
+SIMULATED: nothing above was measured. 'saturation' is how much of the
+hardware's roof was reached, 'lost' where the rest went, 'next' what to run.
 {score}
 try next
 {report}  satscore doctor                what can be read on this machine
