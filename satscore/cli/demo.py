@@ -23,9 +23,9 @@ LINE_S = 5.0
 """Seconds between two lines of progress where there is no terminal to rewrite one."""
 BAR_WIDTH = 30
 BEGIN = """\
-satscore demo: SIMULATED. No GPU is read and no command runs: a model of a node with four GH200
-that train a language model, one of them slower, is scored as a real run would be.
-{minutes} simulated minutes in {seconds:g} s; Ctrl-C ends it sooner."""
+satscore demo: SIMULATED. No GPU is read and no command runs: a model of a node
+with four GH200 that train a language model, one of them slower, is scored as a
+real run would be. {minutes} simulated minutes in {seconds:g} s; Ctrl-C ends it sooner."""
 END = """
 SIMULATED: nothing above was measured. 'saturation' is how much of the
 hardware's roof was reached, 'lost' where the rest went, 'next' what to run.
