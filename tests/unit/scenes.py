@@ -1,4 +1,4 @@
-"""Readings and bounds for tests: the H200 of scoring.md section 14 and short ways to write intervals."""
+"""Readings and bounds for tests: the H200 of the worked examples and short ways to write intervals."""
 
 from collections.abc import Iterable, Mapping
 

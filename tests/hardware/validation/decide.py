@@ -39,7 +39,7 @@ class R1Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide_r1(random: GemmReading | None, zeros: GemmReading | None) -> R1Verdict:
-    """Decide R1 from the same product on random data and on zeros (scoring.md section 16, V0).
+    """Decide R1 from the same product on random data and on zeros (check V0).
 
     Zeros take little power, so their clock stays above the rated one. Without a cap the pipe works at
     the SM clock, and x_T reads share x f_ref / f there (about 0.835 for 894 TFLOP/s at 1980 MHz, as for

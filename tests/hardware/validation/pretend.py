@@ -24,7 +24,7 @@ TRUTH: dict[str, dict[str, float]] = {
     "launch-bound": {"busy_frac_about": 0.55},
     "spin": {"sm_frac": 16 / 132},
 }
-"""What the scenarios of scoring.md section 15 do, per simulated second."""
+"""What the simulated scenarios do, per simulated second."""
 
 
 def run_pretended(name: str, timing: Timing, speed: float) -> tuple[Window, dict[str, float | str]]:
