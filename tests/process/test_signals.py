@@ -47,8 +47,10 @@ def test_each_signal_reaches_the_command_exactly_once(tmp_path: Path) -> None:
 def test_duplicates_within_50_ms_once_unless_always(policy: str, times: int, tmp_path: Path) -> None:
     reporter = Reporter(tmp_path, "TERM")
     with running(satscore(*reporter.command, options=["--forward", policy])) as wrapper:
-        reporter.wait_ready()
+        child = reporter.wait_ready()
         for _ in range(50):
+            time.sleep(0.06)  # longer than the window: what an attempt that was too slow sent is no duplicate of this
+            wait_for(lambda: has_handled_all(child), "the reporter to write what it has received")
             before = reporter.received().count(signal.SIGTERM)
             started = time.monotonic()
             wrapper.send_signal(signal.SIGTERM)
