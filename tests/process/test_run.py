@@ -105,13 +105,18 @@ def test_without_a_gpu_requested_json_says_why(tmp_path):
     assert summary["run"]["exit_code"] == 3
 
 
+def recorded(run: Path) -> list[Path]:
+    """Return the recordings that hold more than their header, which takes 11 kB, and a first batch."""
+    return [path for path in run.glob("readings-*") if path.stat().st_size > 40_000]
+
+
 def test_killed_wrapper_leaves_the_command_and_a_readable_recording(tmp_path):
     run, done, go = tmp_path / "run", tmp_path / "done", tmp_path / "go"
     words = satscore("--source", "sim:llm,speed=20", "--out", str(run), "--")
     with running(
         [*words, "sh", "-c", f"echo $$ > {tmp_path}/pid; {shlex.join(sampled(1, go))}; echo finished > {done}"]
     ) as wrapper:
-        wait_for(lambda: any(p.stat().st_size for p in run.glob("readings-*")), "the first batch")
+        wait_for(lambda: recorded(run), "some batches")
         child = int(wait_for((tmp_path / "pid").read_text, "the command's pid"))
         os.kill(wrapper.pid, signal.SIGKILL)
         wrapper.wait(10)
@@ -132,7 +137,7 @@ def test_killed_wrapper_leaves_the_command_and_a_readable_recording(tmp_path):
 def test_report_of_a_run_that_goes_on_does_not_touch_it(tmp_path):
     run, go = tmp_path / "run", tmp_path / "go"
     with running(satscore("--source", "sim:llm,speed=20", "--out", str(run), "--", *sampled(1, go))) as wrapper:
-        (recording,) = wait_for(lambda: [p for p in run.glob("readings-*") if p.stat().st_size], "the first batch")
+        (recording,) = wait_for(lambda: recorded(run), "some batches")
         inode = recording.stat().st_ino
         with recording.open("ab") as file:
             file.write(b"half a batch")  # as a reader may meet it in the middle of a write
