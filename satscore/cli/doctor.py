@@ -2,17 +2,14 @@
 
 import argparse
 import os
-from pathlib import Path
 
 import msgspec
 
 from satscore.cli.options import parse
-from satscore.cli.output import terminal_width, write_stdout
+from satscore.cli.output import terminal_width, write_file, write_stdout
 from satscore.cli.parser import Parser
 from satscore.cli.run import check_recording
 from satscore.core.diagnosis import Diagnosis
-from satscore.errors import RecordError
-from satscore.record.files import write_requested
 from satscore.run.diagnosis import diagnose
 
 SCORED_GRADES = ("A", "B")
@@ -50,16 +47,9 @@ def main(argv: list[str]) -> int:
         write_stdout(data.decode())
     else:
         if options.json:
-            _write(Path(options.json), data)
+            write_file(options.json, data)
         write_stdout(_text(diagnosis))
     return 0 if diagnosis.grade in SCORED_GRADES else 1
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_requested(path, data)
-    except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _text(diagnosis: Diagnosis) -> str:

@@ -4,8 +4,10 @@ The interpreter's own flush at exit would turn a full or closed output into stat
 """
 
 import os
+from pathlib import Path
 
-from satscore.errors import SatscoreError
+from satscore.errors import RecordError, SatscoreError
+from satscore.record.files import write_requested
 
 _STDOUT_FD = 1
 NO_TERMINAL_WIDTH = 100
@@ -33,3 +35,15 @@ def terminal_width(descriptor: int = _STDOUT_FD) -> int:
         return os.get_terminal_size(descriptor).columns
     except OSError:
         return NO_TERMINAL_WIDTH
+
+
+def write_file(name: str, data: bytes) -> None:
+    """Write a file that the user named.
+
+    Raises:
+        RecordError: It cannot be written.
+    """
+    try:
+        write_requested(Path(name), data)
+    except OSError as error:
+        raise RecordError(f"cannot write {name}: {error.strerror}") from error

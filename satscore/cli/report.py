@@ -4,13 +4,11 @@ import argparse
 from pathlib import Path
 
 from satscore.cli.gate import pass_gate
-from satscore.cli.output import terminal_width, write_stdout
+from satscore.cli.output import terminal_width, write_file, write_stdout
 from satscore.cli.parser import Parser
 from satscore.cli.values import checked_points
 from satscore.core.summary import encode
-from satscore.errors import RecordError
 from satscore.launch.stderr import say
-from satscore.record.files import write_requested
 from satscore.run.replay import rebuild
 from satscore.views.text import render
 
@@ -43,10 +41,7 @@ def main(argv: list[str]) -> int:
         write_stdout(data.decode())
         return pass_gate(rebuilt.summary, lowest_pct)
     if options.json:
-        try:
-            write_requested(Path(options.json), data)
-        except OSError as error:
-            raise RecordError(f"cannot write {options.json}: {error.strerror}") from error
+        write_file(options.json, data)
     write_stdout(render(rebuilt.summary, terminal_width()).lstrip("\n") + "\n")
     return pass_gate(rebuilt.summary, lowest_pct)
 

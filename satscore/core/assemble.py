@@ -7,7 +7,7 @@ import msgspec
 from satscore.core.bound_rows import bound_rows
 from satscore.core.bounds import PROFILES
 from satscore.core.facts import Facts, facts_of
-from satscore.core.own_notes import gpu_number, is_idle, own_notes, start_note
+from satscore.core.own_notes import gpu_numbers, is_idle, own_notes, start_note
 from satscore.core.placement import is_shared
 from satscore.core.rates import rates_of
 from satscore.core.rules import evaluate
@@ -124,7 +124,7 @@ def _context(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[Unused
 def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu]) -> str | None:
     """Return why a scope cannot have a score at all: one GPU that cannot be scored is enough."""
     if not gpus and unused:
-        numbers = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in unused)
+        numbers = gpu_numbers(unused)
         if all(gpu.known_by == "environment" for gpu in unused):
             return f"the command is not shown the GPUs that were read (GPU {numbers})"
         return f"the command does not use the GPUs that were read (GPU {numbers})"

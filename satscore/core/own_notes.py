@@ -1,6 +1,7 @@
 """What the numbers of a run themselves call for: sentences for its notes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from satscore.core.placement import is_shared
 from satscore.core.summarise import GpuResult
@@ -87,11 +88,9 @@ def _cap_notes(gpus: Sequence[GpuResult]) -> list[str]:
 def _placement_notes(gpus: Sequence[GpuResult]) -> list[str]:
     """Return what must be said about whose GPUs these are."""
     notes = []
-    shared = [gpu_number(gpu.info.nvml_index, gpu.info.index) for gpu in gpus if is_shared(gpu.shared_frac)]
+    shared = gpu_numbers(gpu.info for gpu in gpus if is_shared(gpu.shared_frac))
     if shared:
-        notes.append(
-            f"GPU {', '.join(shared)}: processes of others compute there too; counters are of the whole GPU: grade C"
-        )
+        notes.append(f"GPU {shared}: processes of others compute there too; counters are of the whole GPU: grade C")
     if any(gpu.use == "assumed" for gpu in gpus):
         notes.append(
             "the GPUs here differ and CUDA counts the fastest first: which ones the command uses is assumed from the "
@@ -101,13 +100,30 @@ def _placement_notes(gpus: Sequence[GpuResult]) -> list[str]:
 
 
 def _idle_note(gpus: Sequence[GpuResult]) -> list[str]:
-    idle = [gpu_number(gpu.info.nvml_index, gpu.info.index) for gpu in gpus if is_idle(gpu)]
+    idle = [gpu.info for gpu in gpus if is_idle(gpu)]
     if not idle:
         return []
-    which = f"GPU {', '.join(idle)} had no work"
+    which = f"GPU {gpu_numbers(idle)} had no work"
     if len(idle) == len(gpus):
         return [f"{which}: did the command use these GPUs?"]
     return [f"{which} and counts in the mean: set CUDA_VISIBLE_DEVICES to the GPUs of this run"]
+
+
+class Numbered(Protocol):
+    """A GPU in any of its forms."""
+
+    @property
+    def nvml_index(self) -> int | None:
+        """The driver's number."""
+
+    @property
+    def index(self) -> int:
+        """The position among the GPUs of the rank."""
+
+
+def gpu_numbers(gpus: Iterable[Numbered]) -> str:
+    """Return the numbers by which people know GPUs, ``0, 1``."""
+    return ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in gpus)
 
 
 def gpu_number(nvml_index: int | None, index: int) -> str:

@@ -4,9 +4,15 @@ One axis for everything: nanoseconds of CLOCK_MONOTONIC (or a scaled copy of it)
 once, in the run's metadata.
 """
 
+import math
 import threading
 import time
 from typing import Protocol
+
+from satscore.errors import CounterError
+
+MIN_SPEED = 0.01
+"""Much slower, the date of a window would overflow."""
 
 
 class Clock(Protocol):
@@ -96,3 +102,27 @@ class ManualClock:
         """Jump to the deadline."""
         self._now_ns = max(self._now_ns, deadline_ns)
         return stop.is_set()
+
+
+def parse_speed(value: str, *, of: str, seconds: str, highest: float) -> float:
+    """Return how many times faster than real time a source's clock shall run.
+
+    Args:
+        value: As the user wrote it.
+        of: Whose option it is, for the error: ``the simulator``.
+        seconds: Which seconds pass faster: ``simulated``.
+        highest: The largest speed.
+
+    Raises:
+        CounterError: It is no number, or out of range.
+    """
+    try:
+        speed = float(value)
+    except ValueError:
+        speed = math.nan
+    if not MIN_SPEED <= speed <= highest:
+        raise CounterError(
+            f"option speed={value!r} of {of} is out of range",
+            hint=f"speed is {seconds} seconds per real second, at least {MIN_SPEED:g} and at most {highest:g}",
+        )
+    return speed

@@ -5,7 +5,6 @@ marked REPLAY (and SIMULATED, where the recording itself was simulated).
 """
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from satscore.core.fields import Reading
 from satscore.core.gpu import GpuInfo
 from satscore.core.units import NS_PER_S
-from satscore.counters.clock import Clock
+from satscore.counters.clock import Clock, parse_speed
 from satscore.counters.source import SourceKind
 from satscore.errors import CounterError
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 PREFIX = "replay:"
 _OPTION = re.compile(r",(\w+)=([^/,]*)$")
-_MIN_SPEED, _MAX_SPEED = 0.01, 100.0
+_MAX_SPEED = 100.0
 """Faster, a busy machine would lose readings between the threads."""
 _NOTED_SILENCE_NS = NS_PER_S
 """A command that outlives the recording by less than a window loses nothing worth a note."""
@@ -54,20 +53,8 @@ def parse_replay(text: str) -> ReplaySpec:
         file, speed = file[: option.start()], option[2]
     if not file:
         raise CounterError(f"{text!r} names no recording", hint="write replay:FILE or replay:RUN")
-    return ReplaySpec(path=Path(file), speed=_speed(speed))
-
-
-def _speed(value: str) -> float:
-    try:
-        speed = float(value)
-    except ValueError:
-        speed = math.nan
-    if not _MIN_SPEED <= speed <= _MAX_SPEED:
-        raise CounterError(
-            f"option speed={value!r} of a replay is out of range",
-            hint=f"speed is recorded seconds per real second, at least {_MIN_SPEED:g} and at most {_MAX_SPEED:g}",
-        )
-    return speed
+    checked = parse_speed(speed, of="a replay", seconds="recorded", highest=_MAX_SPEED)
+    return ReplaySpec(path=Path(file), speed=checked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

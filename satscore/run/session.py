@@ -7,7 +7,7 @@ from satscore.core.bounds import resolve, unmodelled
 from satscore.core.fields import Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import USER_FOLDER, HardwareModel, MatchResult, match
-from satscore.core.own_notes import IDLE_GPU_ENGINE_FRAC, gpu_number
+from satscore.core.own_notes import IDLE_GPU_ENGINE_FRAC, gpu_numbers
 from satscore.core.placement import NOTHING_KNOWN, Placement
 from satscore.core.readings import ReadingTable, table_of
 from satscore.core.scorer import GpuScorer
@@ -130,7 +130,7 @@ class Session:
         texts += [found.reason for found in matches if found.model is None]
         unseen = [gpu for gpu in used if placement.use_of(gpu.uuid, worked=False) is None]
         if unseen:
-            which = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in unseen)
+            which = gpu_numbers(unseen)
             are = "it is" if len(unseen) == 1 else "they are"
             texts.append(f"GPU {which} worked, but no process of the command was seen there: {are} scored")
         return list(dict.fromkeys(texts))

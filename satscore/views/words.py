@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
-from satscore.core.own_notes import gpu_number
+from satscore.core.own_notes import gpu_number, gpu_numbers
 from satscore.core.summary import (
     Bound,
     Cost,
@@ -185,7 +185,7 @@ def unused(summary: Summary) -> str:
     gpus = [gpu for rank in summary.ranks for gpu in rank.gpus_unused]
     if not gpus:
         return ""
-    numbers = ", ".join(gpu_number(gpu.nvml_index, gpu.index) for gpu in gpus)
+    numbers = gpu_numbers(gpus)
     many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
     which = f"GPU {numbers}" if summary.job.ranks_count == 1 else many
     is_seen = all(gpu.known_by == "process" for gpu in gpus)

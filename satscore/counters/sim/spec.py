@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from satscore.counters.clock import parse_speed
 from satscore.counters.sim.faults import LOST_PERIOD_S, MOST, Faults
 from satscore.counters.sim.module import CpuLoad
 from satscore.counters.sim.scenarios import DEFAULT_SCENARIO, SCENARIOS, Scenario
@@ -30,7 +31,7 @@ FAULTS = {
     "multiplex": "length in s of the turns that two groups of pipe counters take",
     "lost": f"time in s in every {LOST_PERIOD_S:g} s in which the GPU does not answer",
 }
-_MIN_SPEED, _MAX_SPEED = 0.01, 1000.0
+_MAX_SPEED = 1000.0
 _MAX_GPUS = 64
 _MAX_AMBIENT_C = 70.0
 _MAX_CPU_W = 500.0
@@ -72,7 +73,7 @@ def parse_spec(text: str) -> SimSpec:
     return SimSpec(
         scenario=scenario,
         seed=_integer("seed", options.get("seed", "0")),
-        speed=_speed(options.get("speed", "1")),
+        speed=parse_speed(options.get("speed", "1"), of="the simulator", seconds="simulated", highest=_MAX_SPEED),
         gpus=gpus,
     )
 
@@ -162,19 +163,6 @@ def _integer(name: str, value: str) -> int:
         raise CounterError(
             f"option {name}={value!r} of the simulator is not a whole number", hint=f"write {name}=1, say"
         ) from None
-
-
-def _speed(value: str) -> float:
-    try:
-        speed = float(value)
-    except ValueError:
-        speed = math.nan
-    if not _MIN_SPEED <= speed <= _MAX_SPEED:
-        raise CounterError(
-            f"option speed={value!r} of the simulator is out of range",
-            hint=f"speed is simulated seconds per real second, at least {_MIN_SPEED:g} and at most {_MAX_SPEED:g}",
-        )
-    return speed
 
 
 def _check_gpus(scenario: Scenario, gpus: int | None) -> None:
