@@ -12,11 +12,13 @@ from satscore.core.units import NS_PER_S
 from satscore.counters.clock import Clock, MonotonicClock, ScaledClock
 from satscore.counters.sim.faults import FaultyReads
 from satscore.counters.sim.power import CLOCK_MAX_MHZ
-from satscore.counters.sim.ranks import SimRank, build_ranks, slow_rank
-from satscore.counters.sim.readings import ReadingMaker, Truth, is_locked, truth
-from satscore.counters.sim.scenarios import SCENARIOS, Scenario
+from satscore.counters.sim.ranks import SimRank, build_ranks
+from satscore.counters.sim.readings import ReadingMaker, Truth, kernel_seconds, truth
+from satscore.counters.sim.scenarios import SCENARIOS
 from satscore.counters.sim.spec import SimSpec, parse_spec
+from satscore.counters.sim.workload import Scenario
 from satscore.counters.source import SourceKind
+from satscore.errors import CounterError
 
 __all__ = ["SCENARIOS", "Placement", "SimulatedSource", "Truth", "open_simulated"]
 
@@ -42,16 +44,17 @@ class _Device:
         index: Of the GPU in the source.
         rank: Whose GPU, of the whole job.
         physics: What it does.
-        spec: What to simulate.
-        locked: Whether its clocks are held below the board's maximum.
+        seed: Of the simulation.
     """
 
-    def __init__(self, index: int, rank: int, physics: SimRank, spec: SimSpec, *, locked: bool) -> None:
-        self.info = _gpu_info(index, rank, spec.scenario)
+    def __init__(self, index: int, rank: int, physics: SimRank, seed: int) -> None:
+        self.scenario = physics.scenario
+        self.info = _gpu_info(index, rank, self.scenario)
         self.totals = physics.totals(0.0)
         self._physics = physics
-        self._maker = ReadingMaker(index, spec.scenario, locked=locked)
-        self._faults = FaultyReads(spec.scenario.faults, spec.seed, rank) if any(spec.scenario.faults) else None
+        self._maker = ReadingMaker(index, self.scenario)
+        faults = self.scenario.faults
+        self._faults = FaultyReads(faults, seed, rank) if any(faults) else None
         self._last_ns: int | None = None
 
     def read(self, origin_ns: int, now_ns: int) -> Reading | None:
@@ -88,14 +91,10 @@ class SimulatedSource:
         self.clock = clock
         self.grid_offset_ns: int | None = None
         self._scenario = scenario
-        world = scenario.world if placement is None else placement.world
-        ranks = _ranks_here(spec, placement)
-        slow = None if scenario.slow_ceiling_mhz is None else slow_rank(spec.seed, world)
+        world, ranks = _place(spec, placement)
+        physics = build_ranks(scenario, seed=spec.seed, world=world, ranks=ranks)
         self._devices = [
-            _Device(i, rank, physics, spec, locked=is_locked(scenario.limits(slow=rank == slow).ceiling_mhz))
-            for i, (rank, physics) in enumerate(
-                zip(ranks, build_ranks(scenario, seed=spec.seed, world=world, ranks=ranks), strict=True)
-            )
+            _Device(i, rank, own, spec.seed) for i, (rank, own) in enumerate(zip(ranks, physics, strict=True))
         ]
         self.gpus = tuple(device.info for device in self._devices)
         origin_ns = None if placement is None else placement.origin_ns
@@ -126,16 +125,43 @@ class SimulatedSource:
         Args:
             gpu: Index of the GPU in this source.
         """
-        return truth(self._scenario, self._devices[gpu].totals)
+        device = self._devices[gpu]
+        return truth(device.scenario, device.totals)
+
+    def kernel_seconds(self, gpu: int = 0) -> dict[str, float]:
+        """Return for how many seconds a GPU ran each kernel from time 0 to the last read (for tests).
+
+        Keys are names of sim/kernels.py: ``spin`` is waiting at the barrier, ``comm`` and ``host-comm`` are
+        communication, ``idle``, ``save`` and ``load`` leave the SMs empty, the others compute.
+
+        Args:
+            gpu: Index of the GPU in this source.
+        """
+        return kernel_seconds(self._devices[gpu].totals)
 
 
-def _ranks_here(spec: SimSpec, placement: Placement | None) -> list[int]:
-    """Return the job's ranks that this process simulates; replicas count on, so that UUIDs differ."""
-    if spec.scenario.slow_ceiling_mhz is not None:
-        return list(range(spec.scenario.world)) if placement is None else [placement.rank]
-    gpus = spec.gpus or 1
-    first = 0 if placement is None else placement.rank * gpus
-    return list(range(first, first + gpus))
+def _place(spec: SimSpec, placement: Placement | None) -> tuple[int, list[int]]:
+    """Return the number of the job's ranks and those that this process simulates.
+
+    Replicas count on from process to process, so that UUIDs differ.
+
+    Raises:
+        CounterError: The selection states another number of ranks than there are processes.
+    """
+    ranks = spec.scenario.ranks
+    if ranks is None:
+        gpus = spec.gpus or 1
+        first, processes = (0, 1) if placement is None else (placement.rank * gpus, placement.world)
+        return processes * gpus, list(range(first, first + gpus))
+    if placement is None:
+        world = spec.world or ranks.world
+        return world, list(range(world))
+    if spec.world not in (None, placement.world):
+        raise CounterError(
+            f"option world={spec.world} of the simulator does not fit a job of {placement.world} processes",
+            hint="leave world out: each process simulates its own rank",
+        )
+    return placement.world, [placement.rank]
 
 
 def _gpu_info(index: int, rank: int, scenario: Scenario) -> GpuInfo:
@@ -162,12 +188,12 @@ def open_simulated(spec: str, clock: Clock | None = None, *, placement: Placemen
     """Open the simulator; time 0 of the simulation is now, unless the placement says otherwise.
 
     Args:
-        spec: ``sim``, ``sim:SCENARIO`` or ``sim:SCENARIO,seed=N,speed=X,gpus=N`` (sim/spec.py has all options).
+        spec: ``sim``, ``sim:SCENARIO`` or ``sim:SCENARIO,seed=N,speed=X,world=N`` (sim/spec.py has all options).
         clock: Axis of the readings' times; None: CLOCK_MONOTONIC, ``speed`` times as fast.
         placement: This process's rank, if the job's ranks are simulated in several processes.
 
     Raises:
-        CounterError: The spec names an unknown scenario, option or value.
+        CounterError: The spec names an unknown scenario, option or value, or one that does not fit the placement.
     """
     parsed = parse_spec(spec)
     if clock is None:

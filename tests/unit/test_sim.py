@@ -132,6 +132,11 @@ def test_readings_are_physically_possible(name: str) -> None:
         assert get(reading, "sm_occupancy_frac") <= s
         assert get(reading, "dram_active_frac") <= 0.93
         assert get(reading, "nvlink_tx_bytes_s") <= 450e9
+        assert max(get(reading, f"pcie_{way}_bytes_s") for way in ("tx", "rx")) <= 63e9
+        if reading.quality[INDEX["c2c_tx_bytes_s"]] == Quality.OK:
+            assert max(get(reading, f"c2c_{way}_bytes_s") for way in ("tx", "rx")) <= 450e9
+        reasons = sum(get(reading, field) for field in INDEX if field.startswith("throttle_"))
+        assert 0 <= reasons <= 1 + 1e-9
         assert get(reading, "tensor_hmma_active_frac") == x
 
 
@@ -223,15 +228,35 @@ def test_gh200_reports_both_power_scopes() -> None:
     assert mean(reads, "throttle_power_frac", 1) > 0.5
 
 
-def test_ranks_in_their_own_processes_see_the_same_job() -> None:
-    _, together = record("sim:gh200x4,seed=1", 9)
+@pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if scenario.ranks])
+def test_ranks_in_their_own_processes_see_the_same_job(name: str) -> None:
+    whole, together = record(f"sim:{name},seed=1", 9)
     for rank in range(4):
         placement = Placement(rank=rank, world=4, origin_ns=START_NS)
-        source, alone = record("sim:gh200x4,seed=1", 9, placement=placement)
-        assert source.gpus[0].uuid == f"SIM-gh200-{rank}"
+        source, alone = record(f"sim:{name},seed=1", 9, placement=placement)
+        assert source.gpus[0].uuid == whole.gpus[rank].uuid
+        assert source.gpus[0].uuid is not None
+        assert source.gpus[0].uuid.endswith(f"-{rank}")
         expected = [read[rank].values for read in together]
         for a, b in zip(alone, expected, strict=True):
             assert a[0].values == pytest.approx(b, rel=0, abs=0, nan_ok=True)
+        assert source.truth() == whole.truth(rank)
+        assert source.kernel_seconds() == whole.kernel_seconds(rank)
+
+
+@pytest.mark.parametrize("world", [1, 2, 7])
+def test_a_job_has_as_many_ranks_as_the_selection_says(world: int) -> None:
+    source, reads = record(f"sim:slow-gpu,seed=5,world={world}", 6)
+    assert len(source.gpus) == len(reads[0]) == world
+    clocks = [source.truth(i).sm_clock_mhz for i in range(world)]
+    assert [i for i, clock_mhz in enumerate(clocks) if clock_mhz < 1400] == [5 % world]
+
+
+def test_the_processes_of_a_job_state_its_size() -> None:
+    placement = Placement(rank=1, world=3)
+    assert len(open_simulated("sim:healthy,world=3", placement=placement).gpus) == 1
+    with pytest.raises(CounterError, match="world=4 of the simulator does not fit a job of 3 processes"):
+        open_simulated("sim:healthy,world=4", placement=placement)
 
 
 def test_replicas_of_several_processes_have_different_uuids() -> None:
@@ -258,7 +283,11 @@ def test_spec_chooses_scenario_and_clock() -> None:
         ("sim:llm,speed=1e-12", ["speed='1e-12'", "at least 0.01"]),
         ("sim:llm,speed=nan", ["speed='nan'"]),
         ("sim:llm,gpus=0", ["gpus=0"]),
-        ("sim:gh200x4,gpus=2", ["gpus=2", "4 GPUs"]),
+        ("sim:gh200x4,gpus=2", ["gpus=2", "4 GPUs", "world=2"]),
+        ("sim:healthy,world=8,gpus=4", ["gpus=4", "8 GPUs", "world=4"]),
+        ("sim:healthy,world=0", ["world=0", "1 to 64"]),
+        ("sim:healthy,world=x", ["world='x'"]),
+        ("sim:llm,world=4", ["world=4", "'llm'", "gpus=4", "healthy"]),
         ("sim:llm,seed=1,seed=2", ["'seed'", "twice"]),
         ("sim:llm,ambeint=40", ["'ambeint'", "nearest is 'ambient'", "cpu_w", "faults"]),
         ("sim:llm,ambient=400", ["ambient", "'400'", "0 to 70"]),

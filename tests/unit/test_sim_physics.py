@@ -5,11 +5,12 @@ import tracemalloc
 
 import pytest
 
+from satscore.counters.sim.boards import GH200_96, H200, Board
 from satscore.counters.sim.gpu import SimGpu, Totals
-from satscore.counters.sim.kernels import COPY, ELEM, GEMM, IDLE, KERNELS, SPIN, span, work
+from satscore.counters.sim.kernels import COMM, COPY, ELEM, GEMM, IDLE, KERNELS, SPIN, kernels_at, span, work
 from satscore.counters.sim.limits import Limits
 from satscore.counters.sim.power import clock_target_mhz, dynamic_share, power_w, voltage_v
-from satscore.counters.sim.ranks import SimRank, build_ranks, slow_rank
+from satscore.counters.sim.ranks import SimRank, build_ranks
 from satscore.counters.sim.scenarios import SCENARIOS
 
 
@@ -63,13 +64,52 @@ def test_clock_target_lies_on_the_grid(cap_w: float, ceiling_mhz: float, entropy
     assert clock_target_mhz(GEMM, cap_w, ceiling_mhz, entropy) == target_mhz
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
-def test_activities_are_possible(kernel) -> None:
-    assert kernel.tensor <= kernel.sm <= kernel.engine <= 1
-    assert kernel.fp32 <= kernel.sm
+@pytest.mark.parametrize("speed", [1.0, 0.8, 0.1])
+@pytest.mark.parametrize("row", range(len(KERNELS)), ids=[kernel.name for kernel in KERNELS])
+def test_activities_are_possible(row: int, speed: float) -> None:
+    kernel = kernels_at(speed)[row]
+    assert kernel.row == row
+    assert kernel.tensor + kernel.fp32 <= kernel.sm <= kernel.engine <= 1
     assert kernel.occupancy <= kernel.sm
     assert kernel.dram <= 0.93
-    assert kernel.nvlink <= 1
+    assert max(kernel.nvlink, kernel.host_tx, kernel.host_rx) <= 1
+
+
+@pytest.mark.parametrize("board", [H200, GH200_96], ids=["h200", "gh200"])
+def test_what_goes_to_the_host_passes_the_memory(board: Board) -> None:
+    _, peak_bytes_s = board.host_link
+    for kernel in KERNELS:
+        link_bytes_s = (kernel.host_tx + kernel.host_rx) * peak_bytes_s
+        assert link_bytes_s <= kernel.dram * board.dram_peak_bytes_s
+
+
+def test_a_slow_gpu_keeps_its_sms_busy_for_longer_and_does_the_same_work() -> None:
+    healthy, slow = SimGpu(Limits(2000.0)), SimGpu(Limits(2000.0, speed=0.8))
+    for gpu in (healthy, slow):
+        gpu.run(work(GEMM, 0.6))
+        gpu.run(work(ELEM, 0.2))
+        gpu.run(work(COMM, 0.1))
+    a, b = (gpu.totals(gpu.now_s) for gpu in (healthy, slow))
+    assert b.seconds[COMM.row] == pytest.approx(a.seconds[COMM.row])
+    for row in (GEMM.row, ELEM.row):
+        assert b.seconds[row] == pytest.approx(a.seconds[row] / 0.8)
+        assert sum(b.cycles) / b.time_s == pytest.approx(sum(a.cycles) / a.time_s)
+        before, after = kernels_at(1.0)[row], kernels_at(0.8)[row]
+        assert b.cycles[row] * after.tensor == pytest.approx(a.cycles[row] * before.tensor)
+        assert b.seconds[row] * after.dram == pytest.approx(a.seconds[row] * before.dram)
+        assert (after.sm, after.occupancy) == (before.sm, before.occupancy)
+
+
+@pytest.mark.parametrize("stop_s", [0.01, 0.0437, 0.2])
+def test_a_segment_ends_where_it_is_stopped(stop_s: float) -> None:
+    gpu = SimGpu(Limits(700.0))
+    gpu.stop_s = stop_s
+    gpu.run(work(GEMM, 60.0))
+    assert gpu.now_s == stop_s
+    gpu.stop_s = math.inf
+    gpu.run(span(IDLE, 1.0))
+    assert gpu.totals(gpu.now_s).seconds[GEMM.row] == pytest.approx(stop_s)
+    assert gpu.now_s == pytest.approx(1.0 + stop_s)
 
 
 def test_capping_lengthens_a_gemm_and_leaves_a_copy_alone() -> None:
@@ -134,8 +174,7 @@ def test_totals_do_not_depend_on_earlier_reads(name: str) -> None:
 def test_all_ranks_leave_the_barrier_when_the_slow_one_arrives() -> None:
     scenario = SCENARIOS["gh200x4"]
     ranks = build_ranks(scenario, seed=5, world=4, ranks=range(4))
-    slow = slow_rank(5, 4)
-    assert slow == 1
+    slow = 5 % 4
     last = [rank.totals(60.0) for rank in ranks]
     spin_s = [totals.seconds[SPIN.row] for totals in last]
     assert spin_s[slow] == 0

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from satscore.core.summary import LossPart, Summary
+from satscore.core.summary import Summary
+from satscore.core.summary_gpu import LossPart
 from satscore.counters.sim.cooling import RELEASE_C, SLOW_C, Cooling, temp_after_c, time_to_s
 from satscore.counters.sim.gpu import SimGpu, Totals
 from satscore.counters.sim.kernels import COPY, ELEM, GEMM, IDLE, SPIN, Kernel, Segment, span, work
 from satscore.counters.sim.limits import Limits
 from satscore.counters.sim.module import CpuLoad, Module
 from satscore.counters.sim.power import CLOCK_MIN_MHZ, clock_target_mhz, power_w
-from satscore.counters.sim.ranks import build_ranks, slow_rank
+from satscore.counters.sim.ranks import build_ranks
 from satscore.counters.sim.scenarios import SCENARIOS
 from satscore.counters.simulated import open_simulated
 from tests.unit.runs import Run, simulated, truth_of
@@ -143,7 +144,7 @@ def test_the_barrier_waits_for_whoever_is_last(ambient_c: float) -> None:
     assert max(steps) - min(steps) < 1
     spin_s = [totals.seconds[SPIN.row] for totals in last]
     heat_s = [totals.heat_capped_s for totals in last]
-    slow = slow_rank(1, 4)
+    slow = 1
     if ambient_c == 27.0:
         assert (spin_s[slow], heat_s) == (0, [0] * 4)
     else:  # the held rank is the cooler one: where heat brings the others below it, it waits for them

@@ -32,7 +32,7 @@ TABLE = [
 FINDINGS = [
     ("gemm", 20, {"POWER_CAPPED": 4}),
     ("gemm-500w", 20, {"POWER_CAPPED": 16}),
-    ("gemm-zeros", 20, {}),
+    ("gemm-zeros", 20, {"CALIBRATION_STALE": 0}),
     ("copy", 20, {"MEMORY_BOUND": 0}),
     ("duty-50", 20, {"HOST_GAPS": 52}),
     ("launch-bound", 20, {"HOST_GAPS": 94}),
@@ -54,7 +54,11 @@ FINDINGS_BY_DEFAULT = [
     ("llm-stall", 30, {"HOST_STALL": 22, "MEMORY_MIX": 17}),
     ("llm-comm", 30, {"COMM_EXPOSED": 24, "MEMORY_MIX": 19}),
     ("llm-500w", 30, {"MEMORY_MIX": 26, "POWER_CAPPED": 8}),
-    ("gh200x4", 30, {"MEMORY_MIX": 27, "COMM_WAIT": 10, "COMM_EXPOSED": 6, "POWER_CAPPED": 4}),
+    (
+        "gh200x4",
+        30,
+        {"MEMORY_MIX": 27, "STRAGGLER": 10.5, "COMM_EXPOSED": 5.3, "CLOCK_LOCKED": 4.2, "MODULE_POWER": 3.6},
+    ),
 ]
 
 

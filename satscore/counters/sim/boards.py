@@ -17,12 +17,22 @@ class Board:
     """Datasheet bandwidth; used for the known truth only."""
     nvlink_peak_bytes_s: float = 450e9
     """Per direction."""
+    pcie_peak_bytes_s: float = 63e9
+    """Per direction: PCIe 5 x16 less its line code."""
+    c2c_peak_bytes_s: float | None = None
+    """Per direction, to the CPU on the same module; None: the board has no such link."""
     power_limit_gpu_w: float
     power_limit_module_w: float | None = None
     """None: the board has no module scope."""
     cpu_w: float = 0.0
     """Load of the CPU in the same module if nobody says otherwise, W."""
-    has_c2c: bool = False
+
+    @property
+    def host_link(self) -> tuple[str, float]:
+        """The link to the host: its class, and its peak per direction in B/s."""
+        if self.c2c_peak_bytes_s is None:
+            return "pcie", self.pcie_peak_bytes_s
+        return "c2c", self.c2c_peak_bytes_s
 
     def dram_bytes_s(self, mem_clock_mhz: float) -> float:
         """Return the bytes per second at a memory clock in MHz: both edges, whole bus."""
@@ -50,5 +60,5 @@ GH200_96 = Board(
     power_limit_gpu_w=900.0,
     power_limit_module_w=660.0,
     cpu_w=100.0,
-    has_c2c=True,
+    c2c_peak_bytes_s=450e9,
 )

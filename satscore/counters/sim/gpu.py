@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 from satscore.counters.sim.cooling import RELEASE_C, SLOW_C, temp_after_c, time_to_s
-from satscore.counters.sim.kernels import IDLE, KERNELS, RATED_CLOCK_MHZ, Pace, Segment
+from satscore.counters.sim.kernels import IDLE, KERNELS, RATED_CLOCK_MHZ, Pace, Segment, kernels_at
 from satscore.counters.sim.limits import Limits, Targets
 from satscore.counters.sim.power import CLOCK_LAG_S, VBOOST_MEMORY_CLOCK, dynamic_share, static_w, switching_w
 
@@ -44,10 +44,14 @@ class SimGpu:
         self.now_s = 0.0
         self._tick_s = limits.tick_s
         self._smoothing = -math.expm1(-limits.tick_s / CLOCK_LAG_S)
-        self._static_w = [static_w(k, vboost=limits.vboost) for k in KERNELS]
-        self._switching_w = [switching_w(k, limits.entropy) for k in KERNELS]
-        self._memory_rate = VBOOST_MEMORY_CLOCK if limits.vboost else 1.0
+        kernels = kernels_at(limits.speed)
+        self._static_w = [static_w(k, vboost=limits.vboost) for k in kernels]
+        self._switching_w = [switching_w(k, limits.entropy) for k in kernels]
+        self._unit_clock_mhz = RATED_CLOCK_MHZ / limits.speed
+        """SM clock at which a second of work takes a second."""
+        self._memory_rate = (VBOOST_MEMORY_CLOCK if limits.vboost else 1.0) * limits.speed
         self._targets = Targets(limits)
+        self._may_heat = self._targets.may_heat
         self._level, self._level_s, self._level_end_s = 0, math.inf, math.inf
         if limits.module is not None and self._targets.levels > 1:
             self._level_s = self._level_end_s = limits.module.cpu.level_s
@@ -57,6 +61,8 @@ class SimGpu:
         self._clock_mhz = self._targets.idle.clock_mhz
         self._tick = 0
         self._left_s = 0.0
+        self.stop_s = math.inf
+        """Time in s at which a segment ends even if work is left."""
         self._seconds = [0.0] * len(KERNELS)
         self._cycles = [0.0] * len(KERNELS)
         self._energy_j = self._power_capped_s = self._heat_capped_s = 0.0
@@ -101,7 +107,7 @@ class SimGpu:
             self._energy_j + dt_s * self._power_w,
             self._power_capped_s + dt_s * self._target.by_power,
             self._heat_capped_s + dt_s * self._target.by_heat,
-            temp_after_c(self._temp_c, self._rest_c, dt_s),
+            temp_after_c(self._temp_c, self._cooling.rest_c(self._power_w), dt_s),
         )
 
     def _aim(self) -> None:
@@ -112,52 +118,54 @@ class SimGpu:
     def _follow_clock(self) -> None:
         """Take what depends on kernel and clock."""
         if self._by_clock:
-            self._rate = self._clock_mhz / RATED_CLOCK_MHZ
-        switching_w = self._switching_w[self._kernel]
-        self._power_w = self._static_w[self._kernel] + switching_w * dynamic_share(self._clock_mhz)
-        self._rest_c = self._cooling.rest_c(self._power_w)
+            self._rate = self._clock_mhz / self._unit_clock_mhz
+        k = self._kernel
+        self._power_w = self._static_w[k] + self._switching_w[k] * dynamic_share(self._clock_mhz)
 
     def _piece_end_s(self) -> float:
         """Let the clock follow its target if a tick is due; return the end of the piece in s.
 
         Repeating the call at the same time changes nothing: reads may ask as often as they like.
         """
-        if self.now_s >= self._tick * self._tick_s - _SAME_TIME_S:
+        now_s = self.now_s
+        if now_s >= self._tick * self._tick_s - _SAME_TIME_S:
             self._tick += 1
             if self._clock_mhz != self._target_mhz:
                 gap_mhz = (self._target_mhz - self._clock_mhz) * (1.0 - self._smoothing)
                 self._clock_mhz = self._target_mhz - (gap_mhz if abs(gap_mhz) >= _SETTLED_MHZ else 0.0)
                 self._follow_clock()
-        end_s = self.now_s + self._left_s / self._rate
+        end_s = now_s + self._left_s / self._rate
+        end_s = min(end_s, self.stop_s)
         if end_s > self._level_end_s + _SAME_TIME_S:
             end_s = self._level_end_s
-        if self._targets.may_heat:
+        if self._may_heat:
             threshold_c = RELEASE_C if self._is_hot else SLOW_C
-            end_s = min(end_s, self.now_s + time_to_s(threshold_c, self._temp_c, self._rest_c))
-        tick_end_s = self._tick * self._tick_s
-        if self._clock_mhz == self._target_mhz or end_s <= tick_end_s + _SAME_TIME_S:
+            rest_c = self._cooling.rest_c(self._power_w)
+            end_s = min(end_s, now_s + time_to_s(threshold_c, self._temp_c, rest_c))
+        if self._clock_mhz == self._target_mhz:
             return end_s
-        return tick_end_s
+        tick_end_s = self._tick * self._tick_s
+        return end_s if end_s <= tick_end_s + _SAME_TIME_S else tick_end_s
 
     def _finish_piece(self, end_s: float) -> None:
-        k, dt_s = self._kernel, end_s - self.now_s
-        self._temp_c = temp_after_c(self._temp_c, self._rest_c, dt_s)
+        k, dt_s, power_w = self._kernel, end_s - self.now_s, self._power_w
+        self._temp_c = temp_after_c(self._temp_c, self._cooling.rest_c(power_w), dt_s)
         self._seconds[k] += dt_s
         self._cycles[k] += dt_s * self._clock_mhz
-        self._energy_j += dt_s * self._power_w
+        self._energy_j += dt_s * power_w
         if self._target.by_power:
             self._power_capped_s += dt_s
         elif self._target.by_heat:
             self._heat_capped_s += dt_s
         self.now_s = end_s
         left_s = self._left_s - dt_s * self._rate
-        self._left_s = left_s if left_s > _SAME_TIME_S else 0.0
+        self._left_s = left_s if left_s > _SAME_TIME_S and end_s < self.stop_s else 0.0
         if end_s > self._tick * self._tick_s:
             # A settled clock needs no ticks: resume at the first one that is not in the past.
             self._tick = math.ceil((end_s - _SAME_TIME_S) / self._tick_s)
         if end_s >= self._level_end_s - _SAME_TIME_S:
             self._next_level(end_s)
-        if self._targets.may_heat:
+        if self._may_heat:
             self._feel_heat()
 
     def _next_level(self, at_s: float) -> None:

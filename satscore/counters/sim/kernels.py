@@ -17,7 +17,7 @@ class Pace(enum.Enum):
 
 
 class Kernel(NamedTuple):
-    """Activities while the kernel runs; all are shares (1 = always), NVLink of one direction's peak."""
+    """Activities while the kernel runs; all are shares (1 = always), of links of one direction's peak."""
 
     row: int
     """Row of the kernel in every per-kernel total."""
@@ -29,6 +29,10 @@ class Kernel(NamedTuple):
     fp32: float = 0.0
     dram: float = 0.0
     nvlink: float = 0.0
+    host_tx: float = 0.0
+    """Device to host: over C2C where the board has it, else over PCIe."""
+    host_rx: float = 0.0
+    """Host to device."""
     pace: Pace = Pace.TIME
 
 
@@ -41,8 +45,49 @@ COMM = Kernel(5, "comm", sm=0.121, dram=0.10, occupancy=0.04, nvlink=0.70)
 SPIN = Kernel(6, "spin", sm=0.121, dram=0.01, occupancy=0.04)
 SMALL = Kernel(7, "small", engine=0.55, sm=0.055, tensor=0.003, dram=0.018, occupancy=0.01)
 FP32 = Kernel(8, "fp32", sm=0.99, fp32=0.90, dram=0.15, occupancy=0.60, pace=Pace.SM_CLOCK)
+DECODE = Kernel(9, "decode", sm=0.891, tensor=0.17, dram=0.262, occupancy=0.20, pace=Pace.SM_CLOCK)
+"""Token generation of a mixture of experts: a public reading of an H200."""
+LATENCY = Kernel(10, "latency", sm=0.90, fp32=0.05, dram=0.20, occupancy=0.15, pace=Pace.SM_CLOCK)
+"""Full of warps that wait for each other or for memory."""
+SMALL_GRID = Kernel(11, "small-grid", sm=0.55, tensor=0.47, dram=0.15, occupancy=0.10, pace=Pace.SM_CLOCK)
+"""Matrix products with fewer blocks than there are SMs."""
+HOST_COMM = Kernel(12, "host-comm", sm=0.06, dram=0.10, occupancy=0.02, host_tx=0.40, host_rx=0.40)
+"""A collective, or an optimizer state, that goes through the host's memory."""
+SAVE = Kernel(13, "save", engine=0.0, dram=0.06, host_tx=0.50)
+"""Copy engine, device to host: it counts as no compute engine."""
+LOAD = Kernel(14, "load", engine=0.0, dram=0.06, host_rx=0.50)
+"""Copy engine, host to device."""
 
-KERNELS: tuple[Kernel, ...] = (IDLE, GEMM, ATTN, COPY, ELEM, COMM, SPIN, SMALL, FP32)
+KERNELS: tuple[Kernel, ...] = (
+    IDLE,
+    GEMM,
+    ATTN,
+    COPY,
+    ELEM,
+    COMM,
+    SPIN,
+    SMALL,
+    FP32,
+    DECODE,
+    LATENCY,
+    SMALL_GRID,
+    HOST_COMM,
+    SAVE,
+    LOAD,
+)
+
+
+def kernels_at(speed: float) -> tuple[Kernel, ...]:
+    """Return KERNELS as a GPU runs them that is slower at the same clock: SMs as busy, pipes and DRAM less.
+
+    Args:
+        speed: Work done per time over that of a healthy GPU, 0 < speed <= 1. What links and hosts set the
+            pace of is as before.
+    """
+    return tuple(
+        k if k.pace is Pace.TIME else k._replace(tensor=k.tensor * speed, fp32=k.fp32 * speed, dram=k.dram * speed)
+        for k in KERNELS
+    )
 
 
 class Segment(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from satscore.counters.sim.cooling import GOOD, SLOW_C, Cooling
-from satscore.counters.sim.kernels import IDLE, KERNELS, Kernel
+from satscore.counters.sim.kernels import IDLE, Kernel, kernels_at
 from satscore.counters.sim.module import Module
 from satscore.counters.sim.power import CLOCK_MAX_MHZ, clock_target_mhz, power_w
 
@@ -14,7 +14,7 @@ class Limits(NamedTuple):
     cap_w: float
     """Power limit of the GPU's own scope, W."""
     ceiling_mhz: float = CLOCK_MAX_MHZ
-    """Highest clock in MHz that it may take (locked clocks)."""
+    """Highest clock in MHz that it may take, whoever says so."""
     entropy: float = 1.0
     """Toggling of the operands: 1 for random data, 0.6 for zeros."""
     tick_s: float = 0.01
@@ -23,6 +23,8 @@ class Limits(NamedTuple):
     module: Module | None = None
     """The CPU on the same module, if there is one: it may leave the GPU less than ``cap_w``."""
     vboost: bool = False
+    speed: float = 1.0
+    """Work done per time at the same clock, over that of a healthy GPU."""
 
 
 class Target(NamedTuple):
@@ -41,17 +43,18 @@ class Targets:
     """
 
     def __init__(self, limits: Limits) -> None:
+        kernels = kernels_at(limits.speed)
         caps_w = [limits.cap_w] if limits.module is None else limits.module.caps_w(limits.cap_w)
         self.idle = _target(IDLE, limits, float("inf"), hot=False)
         self.levels = len(caps_w)
         """How many caps there are: one per level of the CPU's load."""
         self._rows = [
-            [[_target(k, limits, cap_w, hot=hot) for k in KERNELS] for hot in (False, True)] for cap_w in caps_w
+            [[_target(k, limits, cap_w, hot=hot) for k in kernels] for hot in (False, True)] for cap_w in caps_w
         ]
         self.may_heat = any(
             limits.cooling.rest_c(power_w(k, t.clock_mhz, limits.entropy, vboost=limits.vboost)) > SLOW_C
             for cold, _ in self._rows
-            for k, t in zip(KERNELS, cold, strict=True)
+            for k, t in zip(kernels, cold, strict=True)
         )
         """Whether any load can bring it to the temperature at which the driver slows it down."""
 

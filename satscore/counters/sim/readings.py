@@ -1,25 +1,31 @@
 """From cumulative counters to a Reading: what a driver would report between two reads."""
 
 import math
-import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from satscore.core.fields import INDEX, N_FIELDS, Quality, Reading
+from satscore.core.fields import INDEX, LINK_FIELDS, N_FIELDS, Quality, Reading
 from satscore.counters.sim.gpu import Totals
-from satscore.counters.sim.kernels import KERNELS, RATED_CLOCK_MHZ
+from satscore.counters.sim.kernels import KERNELS, RATED_CLOCK_MHZ, Kernel, kernels_at
 from satscore.counters.sim.power import CLOCK_MAX_MHZ
-from satscore.counters.sim.scenarios import Scenario
+from satscore.counters.sim.workload import Scenario
 
-_ENGINE = tuple(k.engine for k in KERNELS)
-_RESIDENT = tuple(float(k.engine > 0.0) for k in KERNELS)
-_SM = tuple(k.sm for k in KERNELS)
-_OCCUPANCY = tuple(k.occupancy for k in KERNELS)
-_TENSOR = tuple(k.tensor for k in KERNELS)
-_FP32 = tuple(k.fp32 for k in KERNELS)
-_DRAM = tuple(k.dram for k in KERNELS)
-_NVLINK = tuple(k.nvlink for k in KERNELS)
-
+_OF_TIME: dict[str, Callable[[Kernel], float]] = {
+    "engine_active_frac": lambda k: k.engine,
+    "dram_active_frac": lambda k: k.dram,
+    "gpu_util_frac": lambda k: float(k.engine > 0.0),
+    "nvlink": lambda k: k.nvlink,
+    "host_tx": lambda k: k.host_tx,
+    "host_rx": lambda k: k.host_rx,
+}
+"""What is a share of time, or of a link's peak."""
+_OF_CYCLES: dict[str, Callable[[Kernel], float]] = {
+    "sm_active_frac": lambda k: k.sm,
+    "sm_occupancy_frac": lambda k: k.occupancy,
+    "tensor_active_frac": lambda k: k.tensor,
+    "fp32_active_frac": lambda k: k.fp32,
+}
+"""What is a share of SM cycles."""
 _ZERO = (
     "tensor_imma_active_frac",
     "tensor_dfma_active_frac",
@@ -27,16 +33,15 @@ _ZERO = (
     "fp64_active_frac",
     "fp16_active_frac",
     "integer_active_frac",
-    "pcie_tx_bytes_s",
-    "pcie_rx_bytes_s",
+    *LINK_FIELDS["pcie"],
     "throttle_hw_frac",
     "throttle_board_frac",
     "throttle_sync_boost_frac",
+    "throttle_app_clocks_frac",
     "ecc_corrected_count",
     "ecc_uncorrected_count",
     "xid_count",
 )
-_C2C = ("c2c_tx_bytes_s", "c2c_rx_bytes_s")
 _MODULE = ("power_module_w", "power_limit_module_w", "energy_module_j")
 _NOT_MODELLED = ("temp_mem_c",)
 
@@ -54,11 +59,11 @@ class Truth(NamedTuple):
 
 
 def truth(scenario: Scenario, totals: Totals) -> Truth:
-    """Return the truth from time 0 to the time of the totals, > 0."""
-    board = scenario.board
+    """Return the truth of a rank's own scenario from time 0 to the time of the totals, > 0."""
+    board, kernels = scenario.board, kernels_at(scenario.speed)
     dram_ratio = board.dram_bytes_s(scenario.mem_clock_mhz) / board.dram_peak_bytes_s
-    tensor_s = [k.tensor * c / RATED_CLOCK_MHZ for k, c in zip(KERNELS, totals.cycles, strict=True)]
-    dram_s = [k.dram * t * dram_ratio for k, t in zip(KERNELS, totals.seconds, strict=True)]
+    tensor_s = [k.tensor * c / RATED_CLOCK_MHZ for k, c in zip(kernels, totals.cycles, strict=True)]
+    dram_s = [k.dram * t * dram_ratio for k, t in zip(kernels, totals.seconds, strict=True)]
     return Truth(
         totals.time_s,
         sum(tensor_s) / totals.time_s,
@@ -68,20 +73,27 @@ def truth(scenario: Scenario, totals: Totals) -> Truth:
     )
 
 
+def kernel_seconds(totals: Totals) -> dict[str, float]:
+    """Return the time in s that each kernel ran, by its name; kernels that did not run are left out."""
+    return {k.name: seconds for k, seconds in zip(KERNELS, totals.seconds, strict=True) if seconds}
+
+
 class ReadingMaker:
     """Makes the readings of one GPU.
 
     Args:
         gpu: Index of the GPU in the run's list.
-        scenario: What it runs, on which board.
-        locked: Whether its clocks are held below the board's maximum.
+        scenario: What it runs, on which board: its rank's own.
     """
 
-    def __init__(self, gpu: int, scenario: Scenario, *, locked: bool) -> None:
+    def __init__(self, gpu: int, scenario: Scenario) -> None:
         self._gpu = gpu
         self._board = scenario.board
         self._module = scenario.module
-        self._locked = locked
+        self._held_by = _held_by(scenario)
+        kernels = kernels_at(scenario.speed)
+        self._of_time = {name: tuple(map(share, kernels)) for name, share in _OF_TIME.items()}
+        self._of_cycles = {name: tuple(map(share, kernels)) for name, share in _OF_CYCLES.items()}
         self._values = [math.nan] * N_FIELDS
         self._quality = bytearray(N_FIELDS)
         self._set_constants(scenario)
@@ -94,15 +106,13 @@ class ReadingMaker:
         constants["memory_used_bytes"] = float(round(scenario.memory_used_frac * board.memory_total_bytes))
         if board.power_limit_module_w is not None:
             constants["power_limit_module_w"] = board.power_limit_module_w
-        if board.has_c2c:
-            constants |= dict.fromkeys(_C2C, 0.0)
         for name, value in constants.items():
             self._values[INDEX[name]] = value
         missing = dict.fromkeys(_NOT_MODELLED, Quality.NOT_READ)
         if board.power_limit_module_w is None:
             missing |= dict.fromkeys(_MODULE, Quality.NOT_SUPPORTED)
-        if not board.has_c2c:
-            missing |= dict.fromkeys(_C2C, Quality.NOT_SUPPORTED)
+        if board.c2c_peak_bytes_s is None:
+            missing |= dict.fromkeys(LINK_FIELDS["c2c"], Quality.NOT_SUPPORTED)
         for name, reason in missing.items():
             self._quality[INDEX[name]] = reason
 
@@ -114,35 +124,19 @@ class ReadingMaker:
         return Reading(self._gpu, start_ns, end_ns, values, self._quality.copy())
 
     def _changes(self, before: Totals, after: Totals) -> dict[str, float]:
+        changes = self._activity(before, after)
         dt_s = after.time_s - before.time_s
-        seconds = [b - a for a, b in zip(before.seconds, after.seconds, strict=True)]
-        cycles = [b - a for a, b in zip(before.cycles, after.cycles, strict=True)]
-        all_cycles = sum(cycles)
         power_w = (after.energy_j - before.energy_j) / dt_s
+        changes["power_gpu_w"] = power_w
+        changes["energy_gpu_j"] = power_w * dt_s
+        changes["temp_gpu_c"] = after.temp_c
         capped = min(1.0, (after.power_capped_s - before.power_capped_s) / dt_s)
         heated = min(1.0, (after.heat_capped_s - before.heat_capped_s) / dt_s)
-        link_bytes_s = _mean(_NVLINK, seconds, dt_s) * self._board.nvlink_peak_bytes_s
-        tensor = _mean(_TENSOR, cycles, all_cycles)
-        changes = {
-            "engine_active_frac": _mean(_ENGINE, seconds, dt_s),
-            "sm_active_frac": _mean(_SM, cycles, all_cycles),
-            "sm_occupancy_frac": _mean(_OCCUPANCY, cycles, all_cycles),
-            "tensor_active_frac": tensor,
-            "tensor_hmma_active_frac": tensor,
-            "fp32_active_frac": _mean(_FP32, cycles, all_cycles),
-            "dram_active_frac": _mean(_DRAM, seconds, dt_s),
-            "sm_clock_mhz": all_cycles / dt_s,
-            "nvlink_tx_bytes_s": link_bytes_s,
-            "nvlink_rx_bytes_s": link_bytes_s,
-            "power_gpu_w": power_w,
-            "energy_gpu_j": power_w * dt_s,
-            "temp_gpu_c": after.temp_c,
-            "gpu_util_frac": _mean(_RESIDENT, seconds, dt_s),
-            "throttle_power_frac": capped,
-            "throttle_thermal_frac": heated,
-            # The driver names the cap or the heat, not the lock, while that is the lower of the two.
-            "throttle_app_clocks_frac": max(0.0, 1.0 - capped - heated) if self._locked else 0.0,
-        }
+        changes["throttle_power_frac"] = capped
+        changes["throttle_thermal_frac"] = heated
+        if self._held_by is not None:
+            # The driver names the cap or the heat, not the ceiling, while that is the lower of the two.
+            changes[self._held_by] = max(0.0, 1.0 - capped - heated)
         if self._module is not None:
             beside_j = self._module.beside_gpu_j(after.time_s) - self._module.beside_gpu_j(before.time_s)
             module_w = power_w + beside_j / dt_s
@@ -150,13 +144,33 @@ class ReadingMaker:
             changes["energy_module_j"] = module_w * dt_s
         return changes
 
+    def _activity(self, before: Totals, after: Totals) -> dict[str, float]:
+        dt_s = after.time_s - before.time_s
+        ran = [i for i, since_s in enumerate(before.seconds) if after.seconds[i] != since_s]
+        seconds = [after.seconds[i] - before.seconds[i] for i in ran]
+        cycles = [after.cycles[i] - before.cycles[i] for i in ran]
+        all_cycles = sum(cycles)
+        shares = {name: _mean(of, ran, seconds, dt_s) for name, of in self._of_time.items()}
+        shares |= {name: _mean(of, ran, cycles, all_cycles) for name, of in self._of_cycles.items()}
+        shares["tensor_hmma_active_frac"] = shares["tensor_active_frac"]
+        shares["sm_clock_mhz"] = all_cycles / dt_s
+        link_bytes_s = shares.pop("nvlink") * self._board.nvlink_peak_bytes_s
+        shares |= dict.fromkeys(LINK_FIELDS["nvlink"], link_bytes_s)
+        tx, rx = shares.pop("host_tx"), shares.pop("host_rx")
+        to_host, peak_bytes_s = self._board.host_link
+        return shares | dict(zip(LINK_FIELDS[to_host], (tx * peak_bytes_s, rx * peak_bytes_s), strict=True))
 
-def is_locked(ceiling_mhz: float) -> bool:
-    """Return whether a clock ceiling in MHz holds a GPU below its maximum."""
-    return ceiling_mhz < CLOCK_MAX_MHZ
+
+def _held_by(scenario: Scenario) -> str | None:
+    """Return the field of the reason why the clock does not go above the ceiling; None: it is the board's own."""
+    if scenario.ceiling_mhz >= CLOCK_MAX_MHZ:
+        return None
+    return "throttle_hw_frac" if scenario.is_hw_slowdown else "throttle_app_clocks_frac"
 
 
-def _mean(shares: Sequence[float], amounts: Sequence[float], total: float) -> float:
-    """Return the weighted mean of shares; rounding of the sums must not lift it above 1."""
-    weighted: float = sum(map(operator.mul, shares, amounts))
+def _mean(shares: Sequence[float], rows: Sequence[int], amounts: Sequence[float], total: float) -> float:
+    """Return the weighted mean of some rows' shares; rounding of the sums must not lift it above 1."""
+    weighted = 0.0
+    for row, amount in zip(rows, amounts, strict=True):
+        weighted += shares[row] * amount
     return min(1.0, weighted / total)

@@ -1,86 +1,33 @@
 """What can run on the simulated boards, as data."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from satscore.counters.sim.boards import GH200_96, H200, Board
-from satscore.counters.sim.cooling import GOOD, Cooling
-from satscore.counters.sim.faults import NO_FAULTS, Faults
+from satscore.counters.sim.boards import GH200_96
+from satscore.counters.sim.cooling import Cooling
+from satscore.counters.sim.faults import Faults
 from satscore.counters.sim.kernels import (
     ATTN,
     COMM,
     COPY,
+    DECODE,
     ELEM,
     FP32,
     GEMM,
+    HOST_COMM,
     IDLE,
+    LATENCY,
+    LOAD,
+    SAVE,
     SMALL,
+    SMALL_GRID,
     SPIN,
     Kernel,
-    Segment,
     span,
     work,
 )
-from satscore.counters.sim.limits import Limits
-from satscore.counters.sim.module import CpuLoad, Module
-from satscore.counters.sim.power import CLOCK_MAX_MHZ, VBOOST_MEMORY_CLOCK
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """What one rank does, again and again: its own segments, then those after the step's barrier."""
-
-    name: str
-    summary: str
-    own: tuple[Segment, ...]
-    common: tuple[Segment, ...] = ()
-    board: Board = H200
-    power_limit_w: float | None = None
-    """GPU power limit in force, W; None: the board's."""
-    ceiling_mhz: float = CLOCK_MAX_MHZ
-    """Clocks locked at this value, MHz."""
-    entropy: float = 1.0
-    tick_s: float = 0.01
-    memory_used_frac: float = 0.6
-    world: int = 1
-    """Ranks if nobody says otherwise."""
-    slow_ceiling_mhz: float | None = None
-    """Clock ceiling of the one slow rank, for which the others wait; None: ranks are independent."""
-    cooling: Cooling = GOOD
-    cpu: CpuLoad | None = None
-    """Load of the CPU on the GPU's module; None: the board's constant one."""
-    vboost_level: int = 0
-    faults: Faults = NO_FAULTS
-
-    @property
-    def power_limit_gpu_w(self) -> float:
-        """Limit in force on the GPU scope, W."""
-        return self.board.power_limit_gpu_w if self.power_limit_w is None else self.power_limit_w
-
-    @property
-    def mem_clock_mhz(self) -> float:
-        """Memory clock in force, MHz."""
-        return self.board.mem_clock_mhz * (VBOOST_MEMORY_CLOCK if self.vboost_level else 1.0)
-
-    @property
-    def module(self) -> Module | None:
-        """The CPU on the same module and the limit that both share; None: the board has no such scope."""
-        if self.board.power_limit_module_w is None:
-            return None
-        return Module(self.board.power_limit_module_w, self.cpu or CpuLoad((self.board.cpu_w,)))
-
-    def limits(self, *, slow: bool = False) -> Limits:
-        """Return what holds down the clock of a GPU that runs this."""
-        ceiling = self.slow_ceiling_mhz if slow and self.slow_ceiling_mhz is not None else self.ceiling_mhz
-        return Limits(
-            cap_w=self.power_limit_gpu_w,
-            ceiling_mhz=ceiling,
-            entropy=self.entropy,
-            tick_s=self.tick_s,
-            cooling=self.cooling,
-            module=self.module,
-            vboost=self.vboost_level > 0,
-        )
-
+from satscore.counters.sim.module import CpuLoad
+from satscore.counters.sim.power import CLOCK_MAX_MHZ
+from satscore.counters.sim.workload import Change, Odd, Pause, Phases, Ramp, Ranks, Scenario, Uneven
 
 _LONG_S = 60.0
 """Length of one segment of a steady load; nothing depends on it."""
@@ -115,6 +62,7 @@ def _duty(percent: int) -> Scenario:
 
 _LAYERS = (work(GEMM, 0.06), work(ATTN, 0.02), work(ELEM, 0.02)) * 20
 _UPDATE = (work(COMM, 0.25), work(ELEM, 0.08), span(IDLE, 0.02))
+_LONG_LAYERS = (work(GEMM, 0.04), work(ATTN, 0.06), work(ELEM, 0.04)) * 20
 _LLM_MEMORY_FRAC = 0.82
 
 _GEMM = _steady("gemm", GEMM, "large matrix products, random data, 700 W")
@@ -124,6 +72,15 @@ _LLM = Scenario(
     own=_LAYERS + _UPDATE,
     memory_used_frac=_LLM_MEMORY_FRAC,
 )
+
+
+def _job(name: str, summary: str, ranks: Ranks) -> Scenario:
+    return replace(_LLM, name=name, summary=summary, own=_LAYERS, common=_UPDATE, ranks=ranks)
+
+
+def _odd(name: str, summary: str, odd: Odd) -> Scenario:
+    return _job(name, f"synchronous training; {summary}", Ranks(odd=odd))
+
 
 _ALL = (
     _GEMM,
@@ -185,9 +142,62 @@ _ALL = (
         common=_UPDATE,
         board=GH200_96,
         memory_used_frac=_LLM_MEMORY_FRAC,
-        world=4,
-        slow_ceiling_mhz=1305.0,
+        ranks=Ranks(odd=Odd(ceiling_mhz=1305.0)),
     ),
+    _job(
+        "healthy",
+        "synchronous training on 4 GPUs that differ as healthy ones do",
+        Ranks(jitter_frac=0.02, spread_frac=0.03),
+    ),
+    _odd("slow-gpu", "one of 4 GPUs has its clock locked at 1305 MHz", Odd(ceiling_mhz=1305.0)),
+    _odd("capped-gpu", "one of 4 GPUs has a power limit of 450 W", Odd(power_limit_w=450.0)),
+    _odd("contended-gpu", "one of 4 GPUs does 20 % less at the same clock", Odd(speed=0.8)),
+    _odd("hot-rank", "one of 4 GPUs is poorly cooled: within two minutes the heat lowers its clock", Odd(c_per_w=0.14)),
+    _odd("hw-slowdown", "the power brake holds one of 4 GPUs at 990 MHz", Odd(hw_slowdown_mhz=990.0)),
+    _odd("overloaded-rank", "one of 4 ranks always has 30 % more to do", Odd(work=1.3)),
+    _odd(
+        "stalled-rank",
+        "one of 4 ranks waits 0.7 s for its data loader in every step",
+        Odd(before=(span(IDLE, 0.7), work(LOAD, 0.05))),
+    ),
+    _odd("idle-rank", "one of 4 GPUs never gets any work", Odd(is_idle=True)),
+    _job("uneven", "in every step another of 4 ranks has 30 % more to do", Ranks(uneven=Uneven(work=1.3))),
+    _job(
+        "uneven-slow",
+        "for about 2.5 minutes each, another of 4 ranks has 30 % more to do",
+        Ranks(uneven=Uneven(work=1.3, every=50)),
+    ),
+    replace(
+        _job("pcie-comm", "training on 4 GPUs whose collectives take PCIe instead of NVLink", Ranks()),
+        common=(work(HOST_COMM, 0.8), *_UPDATE[1:]),
+    ),
+    replace(
+        _LLM,
+        name="gh200-offload",
+        summary="training steps on a GH200 with optimizer states in the memory of the CPU",
+        common=(work(HOST_COMM, 0.4), span(IDLE, 0.2)),
+        board=GH200_96,
+    ),
+    replace(
+        _LLM,
+        name="checkpoints",
+        summary="training that starts for a minute, warms up for another and saves itself every two",
+        phases=Phases(
+            prologue=(span(IDLE, 60.0),),
+            ramp=Ramp(steps=20, gap_s=2.0),
+            # 50 GB over PCIe, then the file system.
+            pauses=(Pause(every=50, segments=(span(SAVE, 1.6), span(IDLE, 8.4))),),
+        ),
+    ),
+    replace(
+        _LLM,
+        name="regime-change",
+        summary="training that goes on with longer sequences after about 2.5 minutes",
+        phases=Phases(change=Change(step=60, own=_LONG_LAYERS, common=_UPDATE)),
+    ),
+    _steady("decode", DECODE, "token generation by a mixture of experts"),
+    _steady("latency-bound", LATENCY, "kernels full of warps that wait"),
+    _steady("small-grid", SMALL_GRID, "matrix products with too few blocks for all SMs"),
 )
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 DEFAULT_SCENARIO = "llm"

@@ -1,4 +1,4 @@
-"""The text that selects a simulation: ``sim``, ``sim:llm``, ``sim:llm,seed=3,speed=20,gpus=2``.
+"""The text that selects a simulation: ``sim``, ``sim:llm``, ``sim:llm,seed=3,speed=20``, ``sim:healthy,world=8``.
 
 Options of the physics (``ambient``, ``cpu_w``, ``vboost``, ``faults``) change the chosen scenario.
 """
@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from satscore.counters.clock import parse_speed
 from satscore.counters.sim.faults import LOST_PERIOD_S, MOST, Faults
 from satscore.counters.sim.module import CpuLoad
-from satscore.counters.sim.scenarios import DEFAULT_SCENARIO, SCENARIOS, Scenario
+from satscore.counters.sim.scenarios import DEFAULT_SCENARIO, SCENARIOS
+from satscore.counters.sim.workload import Scenario
 from satscore.errors import CounterError
 
 OPTIONS = {
-    "seed": "chooses the slow rank and what the read faults hit",
+    "seed": "chooses the odd rank, how ranks vary and what the read faults hit",
     "speed": "simulated seconds per real second",
-    "gpus": "GPUs of one process",
+    "gpus": "GPUs of one process that do not wait for each other",
+    "world": "GPUs of one process that do",
     "ambient": "temperature of the air in C",
     "cpu_w": "power of the module's CPU in W, constant",
     "vboost": "0 or 1",
@@ -46,7 +48,9 @@ class SimSpec:
     speed: float = 1.0
     """Simulated seconds per real second."""
     gpus: int | None = None
-    """GPUs of one process; None: as many as the scenario has."""
+    """GPUs of one process, replicas of each other; None: one."""
+    world: int | None = None
+    """Ranks of a job whose ranks wait for each other; None: as many as the scenario has, or as there are processes."""
 
 
 def parse_spec(text: str) -> SimSpec:
@@ -68,13 +72,14 @@ def parse_spec(text: str) -> SimSpec:
         raise _unknown("simulated scenario", name, SCENARIOS)
     options = _options(items)
     scenario = _changed(SCENARIOS[name], options)
-    gpus = _integer("gpus", options["gpus"]) if "gpus" in options else None
-    _check_gpus(scenario, gpus)
+    gpus, world = (_count(name, options[name]) if name in options else None for name in ("gpus", "world"))
+    _check_counts(scenario, gpus, world)
     return SimSpec(
         scenario=scenario,
         seed=_integer("seed", options.get("seed", "0")),
         speed=parse_speed(options.get("speed", "1"), of="the simulator", seconds="simulated", highest=_MAX_SPEED),
         gpus=gpus,
+        world=world,
     )
 
 
@@ -165,13 +170,24 @@ def _integer(name: str, value: str) -> int:
         ) from None
 
 
-def _check_gpus(scenario: Scenario, gpus: int | None) -> None:
-    if gpus is None:
-        return
-    if not 1 <= gpus <= _MAX_GPUS:
-        raise CounterError(f"option gpus={gpus} of the simulator is out of range", hint=f"1 to {_MAX_GPUS}")
-    if scenario.world > 1 and gpus != scenario.world:
+def _count(name: str, value: str) -> int:
+    count = _integer(name, value)
+    if not 1 <= count <= _MAX_GPUS:
+        raise CounterError(f"option {name}={count} of the simulator is out of range", hint=f"1 to {_MAX_GPUS}")
+    return count
+
+
+def _check_counts(scenario: Scenario, gpus: int | None, world: int | None) -> None:
+    """Refuse a number that is not the scenario's to choose: its GPUs wait for each other, or they do not."""
+    name = scenario.name
+    if scenario.ranks is None:
+        if world is not None:
+            raise CounterError(
+                f"option world={world} does not fit the simulated scenario {name!r}: none of its GPUs waits",
+                hint=f"write gpus={world}; world fits {', '.join(n for n, s in SCENARIOS.items() if s.ranks)}",
+            )
+    elif gpus not in (None, world or scenario.ranks.world):
         raise CounterError(
-            f"option gpus={gpus} does not fit the simulated scenario {scenario.name!r}",
-            hint=f"it has {scenario.world} GPUs; leave gpus out",
+            f"option gpus={gpus} does not fit the simulated scenario {name!r}",
+            hint=f"it has {world or scenario.ranks.world} GPUs; leave gpus out, or write world={gpus}",
         )
