@@ -22,6 +22,8 @@ ACTIVE_FIELD = {
 THROTTLE_REASONS = ("power", "thermal", "hw", "board", "sync_boost", "app_clocks")
 LONG_IDLE_ENGINE_FRAC = 0.05
 LINK_BUSY_FRAC = 0.05
+COMM_SMS_FRAC = 16 / 132
+"""Share of an H100's SMs that a communication kernel is taken to occupy (docs/method.md, "Loss tree")."""
 LINK_DIRECTIONS = tuple(f"{link}_{way}" for link in LINK_FIELDS for way in ("tx", "rx"))
 
 QUANTITIES: tuple[str, ...] = (
@@ -31,6 +33,7 @@ QUANTITIES: tuple[str, ...] = (
     "engine_squared",  # g^2, for gamma
     "sm",  # s
     "sm_compute",  # s outside comm-like intervals: level V2
+    "sm_compute_lo",  # the same if mixed intervals held as much communication as they can
     *(f"room_{pipe}" for pipe in SM_PIPES),  # most that an unknown pipe can have done; 0 while it is known
     "occupancy",
     "clock_ratio_rated",  # f / f_ref of the tensor pipe, at the clock at which that runs
@@ -42,6 +45,7 @@ QUANTITIES: tuple[str, ...] = (
     "wait",
     "comm_or_wait",  # comm-like, and no link counter that could tell which
     "comm_link",  # busiest link during comm, times comm
+    "comm_nvlink",  # NVLink during comm, times comm
     *(f"throttle_{reason}" for reason in THROTTLE_REASONS),
     *(f"link_{way}" for way in LINK_DIRECTIONS),
     "power_gpu_w",
@@ -142,10 +146,25 @@ def _fill_communication(out: FloatArray, table: ReadingTable, bounds: Bounds) ->
     moving = (links >= LINK_BUSY_FRAC).any(axis=1)
     readable = ~np.isnan(links).any(axis=1) & bool(ways)
     out[:, Q["sm_compute"]] = np.where(like, 0.0, sm)
+    out[:, Q["sm_compute_lo"]] = np.where(like, 0.0, _least_compute(engine, sm))
     for name, mine in (("comm", moving), ("wait", ~moving & readable), ("comm_or_wait", ~moving & ~readable)):
         out[:, Q[name]] = np.where(np.isnan(engine), np.nan, np.where(like & mine, engine, 0.0))
     busiest = np.fmax.reduce(links, axis=1, initial=0.0) if ways else np.zeros(len(table))
     out[:, Q["comm_link"]] = out[:, Q["comm"]] * filled(busiest, 0.0)
+    nvlink = np.fmax(out[:, Q["link_nvlink_tx"]], out[:, Q["link_nvlink_rx"]])
+    out[:, Q["comm_nvlink"]] = np.where(np.isnan(nvlink), np.nan, out[:, Q["comm"]] * nvlink)
+
+
+def _least_compute(engine: FloatArray, sm: FloatArray) -> FloatArray:
+    """Return g (1 - e): SM-active time outside communication if that was as long as the counters allow.
+
+    e = (1 - s/g) / (1 - s_c) is the largest share of active time that could be communication of s_c of the
+    SMs (docs/method.md, "Loss tree").
+    """
+    safe = np.where(engine > 0, engine, 1.0)
+    share = np.clip((1.0 - sm / safe) / (1.0 - COMM_SMS_FRAC), 0.0, 1.0)
+    least: FloatArray = engine * (1.0 - share)
+    return least
 
 
 def _fill_power(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:

@@ -8,9 +8,10 @@ from satscore.core.fields import LINK_FIELDS
 from satscore.core.hwmodel import HardwareModel
 from satscore.core.intervals import THROTTLE_REASONS
 from satscore.core.summarise import FULL_COVERAGE_FRAC, GpuResult, ScopeContext, missing_reasons
-from satscore.core.summary import Rates
-from satscore.core.sums import MILLI, Sums
+from satscore.core.summary_gpu import Rates
+from satscore.core.sums import Sums
 from satscore.core.units import MIB, US_PER_S
+from satscore.core.window_rows import MILLI
 
 RATE_FIELDS = {
     "engine_active_frac": "engine",

@@ -1,43 +1,93 @@
-"""From a stream of readings to sums: the state of a run, live and final by the same code."""
+"""From a stream of readings to the state of one GPU, live and final by the same code."""
+
+import numpy as np
 
 from satscore.core.bounds import Bounds
+from satscore.core.gpu_series import GpuSeries
 from satscore.core.intervals import QUANTITIES, quantities
-from satscore.core.readings import ReadingTable
-from satscore.core.sums import Sums, add_readings, add_windows
+from satscore.core.labels import Label
+from satscore.core.rank_blocks import BLOCK_COLUMNS, RankBlocks
+from satscore.core.readings import IntArray, ReadingTable
+from satscore.core.sums import Sums, add_readings, add_rows
+from satscore.core.window_rows import WindowRows, concatenate_rows, window_rows
 from satscore.core.windows import WindowGrid, WindowTable
+
+BLOCK_SHARES = (*BLOCK_COLUMNS[1:6], *(f"loss:{part}" for part in BLOCK_COLUMNS[6:]))
 
 
 class GpuScorer:
-    """Turns the readings of one GPU into sums, window by window, in constant memory.
+    """Turns the readings of one GPU into sums, window by window.
 
     Args:
         bounds: The GPU's bounds.
         profile: Key of PROFILES: whose loss tree and attainable score are kept.
         grid_offset_ns: Wall time minus run axis (the window grid is the job's, not the rank's).
+
+    Attributes:
+        sums: Over all whole windows so far.
+        series: The same windows, second by second.
+        phase_sums: Sums per phase, of the windows whose phase is known.
+        blocks: Their levels in blocks of time, per phase.
     """
 
     def __init__(self, bounds: Bounds, profile: str, *, grid_offset_ns: int = 0) -> None:
         self.bounds = bounds
         self.profile = profile
         self.sums = Sums()
+        self.series = GpuSeries(profile)
+        self.phase_sums: dict[Label, Sums] = {}
+        self.blocks = RankBlocks()
+        self._waiting: list[WindowRows] = []
         self._grid = WindowGrid(len(QUANTITIES), grid_offset_ns=grid_offset_ns)
 
-    def add(self, table: ReadingTable) -> None:
-        """Take more readings of this GPU, in time order."""
+    def add(self, table: ReadingTable) -> WindowRows | None:
+        """Take more readings of this GPU, in time order; return the windows that they complete."""
         if len(table) == 0:
-            return
+            return None
         add_readings(self.sums, table)
         values = quantities(table, self.bounds)
-        self._add_windows(self._grid.add(table.start_ns, table.end_ns, values))
+        return self._take(self._grid.add(table.start_ns, table.end_ns, values))
+
+    def close(self) -> WindowRows | None:
+        """Return the last window, clipped. Nothing may be added afterwards."""
+        return self._take(self._grid.finish())
 
     def finish(self) -> Sums:
         """Add the last, clipped window and return the sums. Nothing may be added afterwards."""
-        self._add_windows(self._grid.finish())
+        self.close()
         return self.sums
 
-    def snapshot(self) -> Sums:
-        """Return a copy of the sums of all whole windows so far."""
-        return Sums().merge(self.sums)
+    def settle(self, first_index: int, labels: IntArray) -> None:
+        """Add the windows whose phases are known to the sums and blocks of these.
 
-    def _add_windows(self, windows: WindowTable) -> None:
-        add_windows(self.sums, windows, self.bounds, self.profile)
+        Args:
+            first_index: Second of the first label.
+            labels: shape (k,), a Label each, of consecutive seconds; later windows go on waiting.
+        """
+        if not self._waiting:
+            return
+        rows = concatenate_rows(self._waiting)
+        known = rows.index < first_index + len(labels)
+        self._waiting = [rows.select(~known)] if not known.all() else []
+        rows = rows.select(known)
+        phase = labels[rows.index - first_index]
+        for label in map(Label, np.unique(phase).tolist()):
+            mine = rows.select(phase == label)
+            add_rows(self.phase_sums.setdefault(label, Sums()), mine)
+            self.blocks.add(mine.index, label, _block_rows(mine))
+
+    def _take(self, windows: WindowTable) -> WindowRows | None:
+        if len(windows) == 0:
+            return None
+        rows = window_rows(windows, self.bounds, self.profile)
+        add_rows(self.sums, rows)
+        self.series.append(rows)
+        self._waiting.append(rows)
+        return rows
+
+
+def _block_rows(rows: WindowRows) -> IntArray:
+    """Return what windows add to their blocks, shape (m, len(BLOCK_COLUMNS)): only those with known levels."""
+    known_us = rows.time_us("levels_us")
+    shares = np.stack([rows.share(name) for name in BLOCK_SHARES])
+    return np.concatenate([known_us[None, :], shares * known_us]).T

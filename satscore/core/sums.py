@@ -1,41 +1,38 @@
 """The mergeable state: integer sums of one GPU, whatever the length of the run.
 
-Time is in us, fractions in parts per million, other quantities in thousandths, products of those:
-all Python integers, so merging is exactly associative and commutative and never overflows
+All are Python integers, so merging is exactly associative and commutative and never overflows
 (docs/method.md, "Sums"). Scores of disjoint scopes add: S(A+B) = (N_A+N_B) / (D_A+D_B).
 """
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
-from satscore.core.bounds import PROFILES, SCORED, Bounds
 from satscore.core.fields import FIELDS, Quality
 from satscore.core.intervals import QUANTITIES, Q
-from satscore.core.losses import PARTS, LossTree, loss_tree
-from satscore.core.readings import FloatArray, IntArray, ReadingTable, filled
-from satscore.core.score import WindowScores, known_mean, score_windows
+from satscore.core.readings import IntArray, ReadingTable
 from satscore.core.units import NS_PER_US, PPM
-from satscore.core.windows import WindowTable
+from satscore.core.window_rows import FRACTIONS, MILLI, SHARES, TIMES, WindowRows
 
-MILLI = 1_000
 SUM_CHUNK = 4096
-FRACTIONS = frozenset(name for name in QUANTITIES if not name.endswith(("_mhz", "_w", "_c", "_mib")))
-SCALE = np.array([PPM if name in FRACTIONS else MILLI for name in QUANTITIES])
-"""Parts in which each quantity is summed."""
 COUNTS = ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count")
 MAXIMA = ("temp_gpu_c", "memory_used_mib", "power_gpu_w", "power_module_w")
-POWER_HIGH_FRAC = 0.965
-"""Power at this share of its limit counts as at the cap (docs/method.md, "Power and clocks")."""
+CLOCK_BIN_MHZ = 5
+CLOCK_ENGINE_FRAC = 0.5
+"""Clocks of windows with less work say nothing: an idle GPU lowers its clock."""
+_K = TypeVar("_K", str, int)
 
 
 class Sums(msgspec.Struct, kw_only=True):
     """Sums over one GPU or over any union of GPUs and times.
 
     Attributes:
-        totals: name -> integer; see ``add_windows`` for the names and their units.
+        totals: name -> integer: ``windows``; TIMES in us; SHARES in ppm us; per quantity q
+            ``known_us:q`` and ``sum:q`` in ppm us or thousandths us. A total of 0 is left out.
         maxima: quantity -> largest window mean, thousandths of its unit.
+        clock_us: bin of the SM clock (5 MHz wide, by its lower edge) -> us in windows with work.
         quality_us: "field:quality" -> us in which the field had that quality; unknown ones only.
         read_us: us covered by readings.
         counts: error counter -> events; a key is there once the counter was known.
@@ -43,6 +40,7 @@ class Sums(msgspec.Struct, kw_only=True):
 
     totals: dict[str, int] = msgspec.field(default_factory=dict)
     maxima: dict[str, int] = msgspec.field(default_factory=dict)
+    clock_us: dict[int, int] = msgspec.field(default_factory=dict)
     quality_us: dict[str, int] = msgspec.field(default_factory=dict)
     read_us: int = 0
     counts: dict[str, int] = msgspec.field(default_factory=dict)
@@ -50,11 +48,12 @@ class Sums(msgspec.Struct, kw_only=True):
     def merge(self, other: "Sums") -> "Sums":
         """Return the sums of both; neither is changed."""
         return Sums(
-            totals=_merged(self.totals, other.totals, lambda a, b: a + b),
+            totals=_merged(self.totals, other.totals),
             maxima=_merged(self.maxima, other.maxima, max),
-            quality_us=_merged(self.quality_us, other.quality_us, lambda a, b: a + b),
+            clock_us=_merged(self.clock_us, other.clock_us),
+            quality_us=_merged(self.quality_us, other.quality_us),
             read_us=self.read_us + other.read_us,
-            counts=_merged(self.counts, other.counts, lambda a, b: a + b),
+            counts=_merged(self.counts, other.counts),
         )
 
     def total(self, name: str) -> int:
@@ -70,8 +69,15 @@ class Sums(msgspec.Struct, kw_only=True):
         return self.total(f"sum:{quantity}") / time_us / scale
 
 
-def _merged(a: dict[str, int], b: dict[str, int], combine: Callable[[int, int], int]) -> dict[str, int]:
-    return {k: combine(a[k], b[k]) if k in a and k in b else a.get(k, b.get(k, 0)) for k in sorted(a.keys() | b.keys())}
+def _plus(a: int, b: int) -> int:
+    return a + b
+
+
+def _merged(a: dict[_K, int], b: dict[_K, int], combine: Callable[[int, int], int] = _plus) -> dict[_K, int]:
+    out = a | b
+    for key in a.keys() & b.keys():
+        out[key] = combine(a[key], b[key])
+    return out
 
 
 def merge_all(many: Iterable[Sums]) -> Sums:
@@ -99,91 +105,46 @@ def add_readings(sums: Sums, table: ReadingTable) -> None:
             sums.counts[name] = sums.counts.get(name, 0) + round(float(np.nansum(values)))
 
 
-def add_windows(sums: Sums, windows: WindowTable, bounds: Bounds, profile: str) -> None:
-    """Score windows and add them.
-
-    Names of totals, x a profile, r a resource, p a part of the loss tree, q a quantity:
-    ``time_us``, ``windows``; ``complete_us:x`` and in ppm us ``sat:x``, ``sat_hi:x``, ``lo:x``,
-    ``hi:x`` (the last two over all windows); for the run's profile ``attainable``,
-    ``by:r``, ``loss:p``, ``loss_attainable:p``, and in us ``exceeds_bound_us``,
-    ``exceeds_ceiling_us``; ``sum:q`` (ppm us or thousandths us) with ``known_us:q``; and in us
-    ``power_high_us:scope``.
-    """
-    if len(windows) == 0:
+def add_rows(sums: Sums, rows: WindowRows) -> None:
+    """Add windows."""
+    if len(rows) == 0:
         return
-    length_us = windows.length_ns // NS_PER_US
-    _add(sums, "windows", int((length_us > 0).sum()))
-    _add(sums, "time_us", int(length_us.sum()))
-    for each in SCORED:
-        scores = score_windows(windows, bounds, each)
-        _add_profile(sums, scores, length_us, each)
-        if each == profile:
-            _add_headline(sums, scores, windows, length_us, profile)
-    _add_quantities(sums, windows, length_us)
+    _add(sums, ["windows"], [int((rows.length_us > 0).sum())])
+    _add(sums, TIMES, _times(rows.times_us, np.ones(1, dtype=np.int64)))
+    _add(sums, SHARES, _times(rows.shares, rows.length_us))
+    _add(sums, [f"known_us:{name}" for name in QUANTITIES], _times(rows.known_us, np.ones(1, dtype=np.int64)))
+    _add(sums, [f"sum:{name}" for name in QUANTITIES], _times(rows.means, rows.known_us))
+    for name in MAXIMA:
+        known = rows.known_us[Q[name]] > 0
+        if known.any():
+            peak = int(rows.means[Q[name], known].max())
+            sums.maxima[name] = max(peak, sums.maxima.get(name, peak))
+    _add_clocks(sums, rows)
 
 
-def _add(sums: Sums, name: str, amount: int) -> None:
-    sums.totals[name] = sums.totals.get(name, 0) + amount
+def _add(sums: Sums, names: Iterable[str], amounts: Iterable[int]) -> None:
+    for name, amount in zip(names, amounts, strict=True):
+        if amount:
+            sums.totals[name] = sums.totals.get(name, 0) + amount
 
 
 def _times(rows: IntArray, time_us: IntArray) -> list[int]:
-    """Return the sum of value x time of each row; ``time_us`` has shape (m,) or that of the rows, (k, m).
+    """Return the sum of value x time of each row; ``time_us`` broadcasts to the rows, shape (k, m).
 
     In Python integers over chunks: 64 bits overflow after some 65,000 windows of memory use.
     """
     totals = [0] * len(rows)
+    weights = np.broadcast_to(time_us, rows.shape)
     for i in range(0, rows.shape[1], SUM_CHUNK):
-        part = (rows[:, i : i + SUM_CHUNK] * time_us[..., i : i + SUM_CHUNK]).sum(axis=1)
+        part = np.einsum("km,km->k", rows[:, i : i + SUM_CHUNK], weights[:, i : i + SUM_CHUNK])
         totals = [total + amount for total, amount in zip(totals, part.tolist(), strict=True)]
     return totals
 
 
-def _whole(values: FloatArray, scale: int | IntArray) -> IntArray:
-    """Return values in whole parts of a scale; NaN becomes 0 (its time is not in the denominator)."""
-    return np.rint(filled(values, 0.0) * scale).astype(np.int64)
-
-
-def _add_fractions(sums: Sums, named: dict[str, FloatArray], length_us: IntArray) -> None:
-    amounts = _times(_whole(np.stack(list(named.values())), PPM), length_us)
-    for name, amount in zip(named, amounts, strict=True):
-        _add(sums, name, amount)
-
-
-def _add_profile(sums: Sums, scores: WindowScores, length_us: IntArray, profile: str) -> None:
-    _add(sums, f"complete_us:{profile}", int(length_us[scores.complete].sum()))
-    sides = {"sat": scores.sat, "sat_hi": scores.sat_hi, "lo": scores.lo, "hi": scores.hi}
-    _add_fractions(sums, {f"{side}:{profile}": values for side, values in sides.items()}, length_us)
-
-
-def _add_headline(sums: Sums, scores: WindowScores, windows: WindowTable, length_us: IntArray, profile: str) -> None:
-    mine = {r: scores.complete & (scores.limiting == i) for i, r in enumerate(PROFILES[profile])}
-    by = {f"by:{resource}": np.where(limits, scores.sat, 0.0) for resource, limits in mine.items()}
-    _add_fractions(sums, {"attainable": scores.attainable, **by}, length_us)
-    _add(sums, "exceeds_bound_us", int(length_us[scores.exceeds_bound].sum()))
-    _add(sums, "exceeds_ceiling_us", int(length_us[scores.exceeds_ceiling].sum()))
-    tree = loss_tree(windows, scores)
-    _add_tree(sums, "loss", tree, length_us)
-    _add_tree(sums, "loss_attainable", loss_tree(windows, scores, attainable=True), length_us)
-
-
-def _add_tree(sums: Sums, prefix: str, tree: LossTree, length_us: IntArray) -> None:
-    amounts = _times(np.stack([tree.parts[part] for part in PARTS]), length_us)
-    for part, amount in zip(PARTS, amounts, strict=True):
-        _add(sums, f"{prefix}:{part}", amount)
-
-
-def _add_quantities(sums: Sums, windows: WindowTable, length_us: IntArray) -> None:
-    known_us = np.rint(windows.known_frac.T * length_us).astype(np.int64)
-    amounts = _times(_whole(windows.mean.T, SCALE[:, None]), known_us)
-    for name, time_us, amount in zip(QUANTITIES, known_us.sum(axis=1).tolist(), amounts, strict=True):
-        if time_us:
-            _add(sums, f"known_us:{name}", time_us)
-            _add(sums, f"sum:{name}", amount)
-    for scope in ("gpu", "module"):
-        high = known_mean(windows, f"power_frac_{scope}") >= POWER_HIGH_FRAC
-        _add(sums, f"power_high_us:{scope}", int(known_us[Q[f"power_frac_{scope}"], high].sum()))
-    for name in MAXIMA:
-        values = windows.mean[:, Q[name]]
-        if not np.isnan(values).all():
-            peak = round(float(np.nanmax(values)) * MILLI)
-            sums.maxima[name] = max(peak, sums.maxima.get(name, peak))
+def _add_clocks(sums: Sums, rows: WindowRows) -> None:
+    engine, clock = rows.mean("engine"), rows.mean("sm_clock_mhz")
+    working = (engine >= CLOCK_ENGINE_FRAC) & ~np.isnan(clock)
+    edges = (clock[working] // CLOCK_BIN_MHZ).astype(np.int64) * CLOCK_BIN_MHZ
+    for edge in np.unique(edges).tolist():
+        time_us = int(rows.length_us[working][edges == edge].sum())
+        sums.clock_us[edge] = sums.clock_us.get(edge, 0) + time_us

@@ -13,7 +13,7 @@ from satscore.core.rates import rates_of
 from satscore.core.readings import table_of
 from satscore.core.scorer import GpuScorer
 from satscore.core.summarise import GpuResult, ScopeContext, loss_of, score_of
-from satscore.core.summary import LossPart, Score
+from satscore.core.summary_gpu import LossPart, Score
 from satscore.core.sums import Sums, merge_all
 from tests.oracle.hardware import Hardware
 from tests.oracle.method import PROFILES, Interval, Physics, time_mean

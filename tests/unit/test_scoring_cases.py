@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from satscore.core import windows as windows_module
-from satscore.core.facts import SINGLE_CTA_COMM_SMS, comm_share_estimate, facts_of, tensor_flops_s
+from satscore.core.facts import comm_share_estimate, facts_of, tensor_flops_s
+from satscore.core.intervals import COMM_SMS_FRAC
 from satscore.core.losses import split_clock
 from satscore.core.scorer import GpuScorer
 from satscore.core.sums import Sums
@@ -172,7 +173,7 @@ def test_e16_gamma_and_communication_estimate():
     assert facts_of([on_off], "train").gamma == pytest.approx(1.0, abs=1e-6)
     assert facts_of([even], "train").gamma == pytest.approx(0.0, abs=1e-6)
     assert comm_share_estimate(1.0, 0.8) == pytest.approx(0.227586, abs=1e-6)
-    assert SINGLE_CTA_COMM_SMS == 16
+    assert COMM_SMS_FRAC == 16 / 132
 
 
 def test_e17_state_is_exact_integers():
