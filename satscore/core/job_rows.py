@@ -1,0 +1,65 @@
+"""One GPU's row in the comparison of ranks, from its blocks and sums of the phases that are judged."""
+
+from collections.abc import Collection
+
+from satscore.core.facts import profile_points
+from satscore.core.intervals import THROTTLE_REASONS
+from satscore.core.labels import Label
+from satscore.core.rank_blocks import B
+from satscore.core.rank_row import RankName, RankRow
+from satscore.core.run_facts import RankResult
+from satscore.core.summarise import GpuResult
+from satscore.core.sums import Sums, merge_all
+from satscore.core.units import PPM, US_PER_S
+from satscore.core.window_rows import MILLI
+
+ALL_LABELS = frozenset(Label)
+
+
+def name_of(rank: RankResult, gpu: GpuResult) -> RankName:
+    """Return how the user finds a GPU again."""
+    return RankName(rank=rank.rank, gpu_index=gpu.info.index, nvml_index=gpu.info.nvml_index, hostname=rank.hostname)
+
+
+def sums_over(gpu: GpuResult, labels: Collection[Label]) -> Sums:
+    """Return a GPU's sums over some phases; over all of them, those of the whole run."""
+    if len(labels) == len(ALL_LABELS):
+        return gpu.sums
+    return merge_all(gpu.phase_sums[label] for label in sorted(labels) if label in gpu.phase_sums)
+
+
+def row_of(rank: RankResult, gpu: GpuResult, labels: frozenset[Label], *, profile: str, group: str) -> RankRow:
+    """Return the row of one GPU over some phases."""
+    sums, levels = sums_over(gpu, labels), gpu.blocks.total(labels)
+    known_us = int(levels[B["known_us"]])
+
+    def share(*columns: str) -> float | None:
+        return sum(int(levels[B[c]]) for c in columns) / PPM / known_us if known_us else None
+
+    known_engine_us = gpu.sums.total("known_us:engine")
+    return RankRow(
+        name=name_of(rank, gpu),
+        group=group,
+        known_s=known_us / US_PER_S,
+        engine=share("v1") if known_us else sums.mean("engine"),
+        busy=share("v2"),
+        busy_lo=share("v2_lo"),
+        saturation=share("v4"),
+        idle_frac=share("idle_long", "idle_short"),
+        comm_frac=share("comm"),
+        wait_frac=share("wait", "comm_or_wait"),
+        # Of the whole run: a rank that never works has no phases of its own.
+        engine_low_frac=gpu.sums.total("engine_low_us") / known_engine_us if known_engine_us else None,
+        score_points=profile_points(sums, profile),
+        coverage_frac=_coverage_frac(sums, profile),
+        sm_clock_mhz=sums.mean("sm_clock_mhz"),
+        temp_max_c=sums.maxima["temp_gpu_c"] / MILLI if "temp_gpu_c" in sums.maxima else None,
+        throttle={reason: sums.mean(f"throttle_{reason}") for reason in THROTTLE_REASONS},
+        ecc_uncorrected_count=gpu.sums.counts.get("ecc_uncorrected_count"),
+        xid_count=gpu.sums.counts.get("xid_count"),
+    )
+
+
+def _coverage_frac(sums: Sums, profile: str) -> float:
+    time_us = sums.total("time_us")
+    return sums.total(f"complete_us:{profile}") / time_us if time_us else 0.0
