@@ -12,7 +12,7 @@ from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel, match
 from satscore.core.readings import ReadingTable
 from satscore.core.rules import evaluate
-from satscore.core.rules_gpu import RULES
+from satscore.core.rules_all import RULES
 from satscore.core.scorer import GpuScorer
 from satscore.core.sums import Sums
 from satscore.core.units import PPM, points
