@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "report": "satscore.cli.report",
     "doctor": "satscore.cli.doctor",
     "models": "satscore.cli.models",
+    "mark": "satscore.cli.mark",
     "demo": "satscore.cli.demo",
 }
 

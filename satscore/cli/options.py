@@ -12,6 +12,7 @@ from satscore.cli.values import (
     POLICIES,
     PROFILES,
     RECORDS,
+    grouping,
     json_file,
     nearest,
     one_of,
@@ -69,11 +70,18 @@ OPTIONS = (
     Option("label", "label", some_text, "TEXT", "a name for this run in reports"),
     Option("forward", "forward", one_of(POLICIES), "WHICH", "signals passed on: auto (default), always, never"),
     Option("fail-under", "fail_under", points, "S", "exit 3 if the score is below S, 5 if there is no whole one"),
+    Option(
+        "group-by",
+        "group_by",
+        grouping,
+        "HOW",
+        "compare ranks within: none (default), host, local_rank, rank//N, rank%N",
+    ),
     Option("quiet", "quiet", None, "", "no block at exit, only failures; --no-quiet undoes SATSCORE_QUIET"),
     Option("redact", "redact", None, "", "hide what looks like a secret in files (default); --no-redact"),
 )
 _PREFIX = "SATSCORE_"
-_OTHER_VARIABLES = {"DEBUG", "DURATION", "EXIT_WAIT_S", "HWMODELS", "MODULE_CAP_W", "PARENT"}
+_OTHER_VARIABLES = {"DEBUG", "DURATION", "EXIT_WAIT_S", "HWMODELS", "MARKS", "MODULE_CAP_W", "PARENT"}
 _VALUED = {option.flag: option for option in OPTIONS if option.check}
 _SWITCHES = {f"--{no}{option.name}": (option, not no) for option in OPTIONS if not option.check for no in ("", "no-")}
 _ACTIONS = {"-h": "help", "--help": "help", "--version": "version"}
@@ -236,6 +244,7 @@ def usage_text() -> str:
         "usage: satscore [OPTIONS] [--] CMD [ARG...]\n"
         "       satscore run [OPTIONS] [--] CMD [ARG...]    where CMD is named like a subcommand\n"
         "       satscore watch [--duration S] [OPTIONS]     score what runs here already, without a command\n"
+        "       satscore mark NAME                          put a mark into the run around us\n"
         "       satscore report RUN                         rebuild the outputs of a recorded run\n"
         "       satscore doctor                             what can be read here, and why not\n"
         "       satscore models [list|show NAME|check]      hardware models and their sources\n"

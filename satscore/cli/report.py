@@ -7,6 +7,7 @@ from satscore.cli.gate import pass_gate
 from satscore.cli.output import terminal_width, write_file, write_stdout
 from satscore.cli.parser import Parser
 from satscore.cli.values import checked_points
+from satscore.core.groups import checked_grouping
 from satscore.core.summary import encode
 from satscore.launch.stderr import say
 from satscore.run.replay import rebuild
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int:
     """
     options = _parser().parse_args(argv)
     lowest_pct = None if options.fail_under is None else checked_points("--fail-under", options.fail_under)
-    rebuilt = rebuild(Path(options.run))
+    grouping = None if options.group_by is None else checked_grouping(options.group_by)
+    rebuilt = rebuild(Path(options.run), group_by=grouping)
     for warning in rebuilt.warnings:
         say(f"satscore: {warning}")
     data = encode(rebuilt.summary)
@@ -55,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", help="run directory")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON; - is standard output")
+    parser.add_argument(
+        "--group-by", metavar="HOW", help="compare ranks within: none, host, local_rank, rank//N, rank%%N"
+    )
     parser.add_argument(
         "--fail-under",
         metavar="S",

@@ -8,6 +8,7 @@ from satscore.errors import EXIT_UNDECIDED, SatscoreError, UsageError
 from satscore.launch.ancestry import command_mark, enclosing_run
 from satscore.launch.child import PARENT_VARIABLE, child_environment, execute, spawn
 from satscore.launch.ending import end_like, wait_and_end
+from satscore.launch.marks import MarksFile, make_marks_file
 from satscore.launch.signals import block_handled, default_interrupt, handled_signals
 from satscore.launch.stderr import STDERR_FD, say
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from satscore.core.summary import Summary
     from satscore.launch.request import RunOptions
     from satscore.run.loop import Telemetry
+
+_REMOVAL_WAIT_S = 0.2
 
 
 def main(invocation: Invocation) -> "NoReturn":
@@ -36,10 +39,15 @@ def main(invocation: Invocation) -> "NoReturn":
     handled = handled_signals()
     mask = block_handled(handled)
     check_recording(str(invocation.values.get("source", "")))
-    added = {PARENT_VARIABLE.encode(): command_mark(os.getpid(), dict(os.environ)).encode()}
-    child_pid = spawn(invocation.command, child_environment(added), mask)
+    marks = make_marks_file()
+    added = {PARENT_VARIABLE.encode(): command_mark(os.getpid(), dict(os.environ)).encode(), **marks.environment()}
+    try:
+        child_pid = spawn(invocation.command, child_environment(added), mask)
+    except BaseException:
+        marks.remove()
+        raise
     started_ns = time.monotonic_ns()
-    _accompany(invocation, child_pid, started_ns, handled)
+    _accompany(invocation, child_pid, started_ns, handled, marks)
 
 
 def _run_unmeasured(invocation: Invocation, around: int) -> None:
@@ -79,16 +87,21 @@ def check_recording(source: str) -> None:
             os.environ[name] = before
 
 
-def _accompany(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
+def _accompany(
+    invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int], marks: MarksFile
+) -> "NoReturn":
     """Measure and supervise; whatever breaks here (imports from a lost disk, limits), the command's end is ours."""
     try:
-        _measure_and_end(invocation, child_pid, started_ns, handled)
+        _measure_and_end(invocation, child_pid, started_ns, handled, marks)
     except BaseException as error:  # noqa: BLE001 - fail open
+        marks.remove()  # nobody reads it
         _say_unmeasured("signals are no longer passed on", error)
         wait_and_end(child_pid, EXIT_UNDECIDED if "fail_under" in invocation.values else 0)
 
 
-def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int]) -> "NoReturn":
+def _measure_and_end(
+    invocation: Invocation, child_pid: int, started_ns: int, handled: frozenset[int], marks: MarksFile
+) -> "NoReturn":
     from satscore.cli.gate import pass_gate  # noqa: PLC0415 - after the spawn
     from satscore.launch.supervise import Supervisor  # noqa: PLC0415
     from satscore.launch.tracking import ask_slurm  # noqa: PLC0415
@@ -98,11 +111,12 @@ def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, ha
     for line in misspelt(os.environ):
         say(f"satscore: {line}")
     options = run_options(invocation.values)
-    telemetry = _start_telemetry(options, invocation.command, started_ns)
+    telemetry = _start_telemetry(options, invocation.command, started_ns, marks)
     supervisor = Supervisor(child_pid, handled, options.forward)
     if options.forward == "auto":
         supervisor.linuxproc = ask_slurm().is_linuxproc
     outcome = supervisor.wait()
+    _remove_beside(marks)
     if telemetry is not None:
         try:
             telemetry.finish(outcome.exit_code, outcome.signal)
@@ -113,12 +127,26 @@ def _measure_and_end(invocation: Invocation, child_pid: int, started_ns: int, ha
     end_like(outcome.exit_code, outcome.signal)
 
 
-def _start_telemetry(options: "RunOptions", command: list[str], started_ns: int) -> "Telemetry | None":
+def _remove_beside(marks: MarksFile) -> None:
+    """Remove the command's file of marks, which is read through its descriptor; a disk that hangs holds nobody."""
+    try:
+        import threading  # noqa: PLC0415 - after the spawn
+
+        removal = threading.Thread(target=marks.remove, name="satscore-unlink", daemon=True)
+        removal.start()
+        removal.join(_REMOVAL_WAIT_S)
+    except (ImportError, RuntimeError, MemoryError):
+        marks.remove()  # no thread to be had under a limit of processes or memory
+
+
+def _start_telemetry(
+    options: "RunOptions", command: list[str], started_ns: int, marks: MarksFile
+) -> "Telemetry | None":
     """Start measuring beside the command; None where that is impossible, which never hurts it."""
     try:
         from satscore.run import loop  # noqa: PLC0415 - after the spawn
 
-        return loop.start(options, command, started_ns, load_view)
+        return loop.start(options, command, started_ns, load_view, marks)
     except BaseException as error:  # noqa: BLE001 - fail open
         _say_unmeasured("measuring could not start", error)
         return None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MIN_PERIOD_S = 0.12
 MAX_PERIOD_S = 60.0
 PROFILES = ("train", "hpc", "tensor")
-RECORDS = ("full", "no")
+RECORDS = ("full", "sums", "no")
 DTYPES = ("fp64", "tf32", "bf16", "fp16", "fp8", "int8", "fp4")
 POLICIES = ("auto", "always", "never")
 SOURCES = ("auto", "gpm", "nvml", "sim", "replay")
@@ -112,6 +112,13 @@ def points(text: str) -> float:
     if not 0 <= value <= 100:
         raise UsageError(f"{text} is out of range: a score is 0 to 100", hint="for example 40")
     return value
+
+
+def grouping(text: str) -> str:
+    """Return how ranks are grouped for comparison."""
+    from satscore.core.groups import checked_grouping  # noqa: PLC0415 - only where it is asked for
+
+    return checked_grouping(text)
 
 
 def some_text(text: str) -> str:

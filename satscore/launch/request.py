@@ -19,6 +19,7 @@ class RunOptions:
         quiet: No block at exit.
         forward: Which signals reach the command: auto, always or never.
         fail_under: Lowest score in points of 100 that passes; None: no gate.
+        group_by: Which ranks are compared with each other (pipeline stages: rank//N).
         redact: Values that look like secrets are removed from artefacts.
     """
 
@@ -33,4 +34,5 @@ class RunOptions:
     quiet: bool = False
     forward: str = "auto"
     fail_under: float | None = None
+    group_by: str = "none"
     redact: bool = True

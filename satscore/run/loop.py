@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from satscore.core.summary import Summary
+    from satscore.launch.marks import MarksFile
     from satscore.run.measurement import Measurement
 
 EXIT_WAIT_VARIABLE = "SATSCORE_EXIT_WAIT_S"
@@ -34,6 +35,7 @@ class Telemetry:
         command: The command line, verbatim.
         started_ns: CLOCK_MONOTONIC at the command's start.
         load_view: Imports and returns what makes the text to print; called in the controller thread.
+        marks: What the command writes its marks to; None: there is no command.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Telemetry:
         command: "Sequence[str]",
         started_ns: int,
         load_view: "Callable[[], Callable[[Summary], str]]",
+        marks: "MarksFile | None" = None,
     ) -> None:
+        self._marks = marks
         self._options = options
         self._command = list(command)
         self._started_ns = started_ns
@@ -100,7 +104,7 @@ class Telemetry:
         try:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
-            measurement = Measurement(self._options, self._command, self._started_ns, self._load_view)
+            measurement = Measurement(self._options, self._command, self._started_ns, self._load_view, self._marks)
             self._measurement = measurement
             measurement.run(self._opened, self._ending)
             self._problems = measurement.conclude(self._ending, self._publish)
@@ -140,8 +144,9 @@ def start(
     command: "Sequence[str]",
     started_ns: int,
     load_view: "Callable[[], Callable[[Summary], str]]",
+    marks: "MarksFile | None" = None,
 ) -> Telemetry:
     """Start measuring beside a command that has just been started; returns at once."""
-    telemetry = Telemetry(options, command, started_ns, load_view)
+    telemetry = Telemetry(options, command, started_ns, load_view, marks)
     telemetry.start()
     return telemetry

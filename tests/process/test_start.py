@@ -15,6 +15,7 @@ ALLOWED_OF_OURS = {
     "satscore.launch.ancestry",
     "satscore.launch.child",
     "satscore.launch.ending",
+    "satscore.launch.marks",
     "satscore.launch.packages",
     "satscore.launch.signals",
     "satscore.launch.stderr",

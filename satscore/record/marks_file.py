@@ -1,0 +1,90 @@
+"""``marks.jsonl`` of a run directory: what the command said of itself, kept while it runs.
+
+Each line is a JSON object: ``{"mark": {...}}``, or ``{"progress": {...}}``, the sums of the calls since
+the line before. Those of the whole file merge to the state of the run, so the file grows with time and
+not with the number of steps, and a report knows of a killed run what the run itself knew.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from satscore.core.marks import Mark
+from satscore.core.progress_state import ProgressState
+from satscore.errors import RecordError
+from satscore.record.files import FILE_MODE
+
+MARKS_FILE = "marks.jsonl"
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    mark: Mark | None = None
+    progress: ProgressState | None = None
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command said.
+
+    Attributes:
+        marks: In the order in which they were read.
+        progress: All calls of ``progress``, merged.
+        damaged_count: Lines of the file that cannot be read; the last one of a killed run may be cut.
+    """
+
+    marks: tuple[Mark, ...] = ()
+    progress: ProgressState = ProgressState()
+    damaged_count: int = 0
+
+
+NOTHING_SAID = Said()
+
+
+def marks_lines(marks: Iterable[Mark], progress: ProgressState) -> bytes:
+    """Return the lines that keep these marks and these calls; nothing where there are none."""
+    lines = [_Line(mark=mark) for mark in marks]
+    if progress != ProgressState():
+        lines.append(_Line(progress=progress))
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+
+
+def append_marks(directory: Path, lines: bytes) -> None:
+    """Append lines to ``marks.jsonl``; without any the file is not made.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    if not lines:
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    with os.fdopen(os.open(directory / MARKS_FILE, flags, FILE_MODE), "wb") as file:
+        file.write(lines)
+
+
+def read_marks(directory: Path) -> Said:
+    """Read ``marks.jsonl``; where there is none, nothing was said.
+
+    Raises:
+        RecordError: It is there and cannot be read.
+    """
+    path = directory / MARKS_FILE
+    marks, progress, damaged_count = list[Mark](), ProgressState(), 0
+    try:
+        with path.open("rb") as file:
+            for text in file:
+                try:
+                    line = _decode(text)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    damaged_count += 1
+                    continue
+                marks += [line.mark] if line.mark else []
+                progress = progress.merge(line.progress) if line.progress else progress
+    except FileNotFoundError:
+        return Said()
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}", hint="check its permissions") from error
+    return Said(marks=tuple(marks), progress=progress, damaged_count=damaged_count)
