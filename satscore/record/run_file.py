@@ -32,6 +32,8 @@ class RunStart(msgspec.Struct, frozen=True, kw_only=True):
     python_version: str
     kernel_version: str
     kind: RunKind = "command"
+    group_by: str = "none"
+    """Which ranks are compared with each other."""
 
 
 class RunEnd(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from satscore.core.diagnosis import Examined, GpuFinding, SourceFinding, Timing,
 from satscore.core.fields import Reading
 from satscore.core.readings import table_of
 from satscore.core.summarise import MISSING_TEXT, GpuResult, ScopeContext, score_of
-from satscore.core.summary import Score
+from satscore.core.summary_gpu import Score
 from satscore.core.sums import merge_all
 from satscore.core.units import NS_PER_S
 from satscore.counters.nvml import NO_PIPES_TEXT

@@ -8,7 +8,7 @@ import msgspec
 
 from satscore.core.gpu import GpuInfo
 from satscore.core.placement import GpuLooks, Look, Placement, look_at, surer, who_is
-from satscore.core.summary import GpuUse
+from satscore.core.summary_gpu import GpuUse
 from satscore.counters.source import Source
 from satscore.launch.placement import ORDER_VARIABLE, VISIBLE_VARIABLE, counts_otherwise, has_numbers, visible_gpus
 from satscore.launch.processes import CommandProcesses, Shown

@@ -2,26 +2,21 @@
 
 import datetime as dt
 import os
-import platform
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
 
 from satscore import __version__
-from satscore.core.fields import FIELDS
 from satscore.core.redact import redact
 from satscore.core.units import NS_PER_S
-from satscore.counters.clock import wall_offset_ns
 from satscore.counters.replay import ReplaySpec
 from satscore.counters.select import no_pipes_reason, open_source
 from satscore.counters.source import Source
+from satscore.launch.marks import MarksFile
 from satscore.launch.request import RunOptions
-from satscore.run.disk import DiskThread
 from satscore.run.ending import Ending
 from satscore.run.lookout import GpuChoice, Lookout
+from satscore.run.marks import GridTime, MarksTail
 from satscore.run.own_cost import own_cost
 from satscore.run.sampler import Sampler, read_period_s
 from satscore.run.tail import cut, unread
@@ -32,6 +27,7 @@ if TYPE_CHECKING:
     from satscore.core.readings import ReadingTable
     from satscore.core.summary import Summary
     from satscore.record.run_file import RunEnd, StreamHeader
+    from satscore.run.keeper import Keeper
     from satscore.run.recorder import Recorder
     from satscore.run.session import Session
 
@@ -39,7 +35,6 @@ FIRST_BATCH_S = 1.0
 BATCH_S = 5.0
 """A batch on disk every 5 s: what a killed satscore loses at most."""
 LAST_READ_WAIT_S = 0.4
-RANK = 0
 
 
 class Measurement:
@@ -50,6 +45,7 @@ class Measurement:
         command: The command line, verbatim.
         started_ns: CLOCK_MONOTONIC at the command's start.
         load_view: Imports and returns what makes the text to print from the summary.
+        marks: What the command writes its marks to; None: there is no command.
     """
 
     def __init__(
@@ -58,6 +54,7 @@ class Measurement:
         command: Sequence[str],
         started_ns: int,
         load_view: "Callable[[], Callable[[Summary], str]]",
+        marks: MarksFile | None = None,
     ) -> None:
         self._options = options
         self._command = redact(command) if options.redact else list(command)
@@ -65,7 +62,8 @@ class Measurement:
         started_s = (time.time_ns() - time.monotonic_ns() + started_ns) / NS_PER_S
         self._started_at = dt.datetime.fromtimestamp(started_s, tz=dt.UTC)
         self._load_view = load_view
-        self._notes: list[str] = []
+        self._tail = MarksTail(marks.descriptor if marks else -1, started_ns)
+        self._notes: list[str] = [marks.problem] if marks and marks.problem else []
         self._choice = GpuChoice(os.environ)
         self._lookout: Lookout | None = None
         self._placement: Placement | None = None
@@ -74,6 +72,7 @@ class Measurement:
         self._sampler: Sampler | None = None
         self._ranks: list[tuple[StreamHeader, Session]] = []
         self._recorder: Recorder | None = None
+        self._keeper: Keeper | None = None
         self._covered_ns: dict[int, int] = {}
         self._last: ReadingTable | None = None
 
@@ -100,7 +99,8 @@ class Measurement:
         self._prepare(source)
         if self._command and source.kind == "measured":
             self._lookout = Lookout(source, self._choice, os.getpid(), ending.event)
-            self._lookout.start(self._keep)
+            assert self._keeper is not None
+            self._lookout.start(self._keeper.placement)
         try:
             self._follow(source, self._sampler, ending)
         except Exception as error:  # noqa: BLE001 - whatever breaks here, the end has its summary
@@ -112,6 +112,7 @@ class Measurement:
         # Time that a recording does not cover is none of this run's.
         is_lost = (not answered or self._sampler.failure is not None) and source.name != "replay"
         self._last = self._take(self._sampler, ending, fill=is_lost)
+        self._hear(source, is_last=True)
         if self._lookout is not None:
             self._placement = self._lookout.placement
 
@@ -120,7 +121,8 @@ class Measurement:
         wait_s = FIRST_BATCH_S
         # On the source's axis: a simulation or replay at 100 times the speed fills a batch 100 times as fast.
         while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
-            self._record(self._take(sampler, ending))
+            self._record(self._take(sampler, ending), source)
+            self._hear(source, is_last=False)
             wait_s = BATCH_S
 
     @property
@@ -146,17 +148,18 @@ class Measurement:
         from satscore.core.summary import encode  # noqa: PLC0415 - numpy: not needed without a source
 
         assert self._recorder is not None
+        assert self._keeper is not None
         for _, session in self._ranks:
             session.close()
         _, summary = self._summary(ending)
         publish(self._render(summary), summary)
-        if self._last is not None:
-            self._record(self._last)
-        self._disk.finish()
+        if self._last is not None and self._source is not None:
+            self._record(self._last, self._source)
+        self._keeper.finish(self._ranks, self._placement)
         self._recorder.close_stream()
         end, summary = self._summary(ending)
         publish(self._render(summary), summary)
-        self._recorder.placement, data = self._placement, encode(summary)
+        data = encode(summary)
         problems = [*(self._recorder.notes if self._options.quiet else []), *self._recorder.end(end, data)]
         problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
         return [*problems, problem] if problem else problems
@@ -164,11 +167,10 @@ class Measurement:
     def _summary(self, ending: Ending) -> "tuple[RunEnd, Summary]":
         assert self._recorder is not None
         end, directory = self._run_end(ending), self._recorder.directory
+        self._recorder.placement = self._placement
+        content = self._recorder.content(self._start, end)
         shown = str(directory) if directory else None
-        summary = self._summarise(
-            self._start, end, self._ranks, version=__version__, directory=shown, placement=self._placement
-        )
-        return end, summary
+        return end, self._summarise(content, self._ranks, directory=shown, said=self._tail.said())
 
     def _open_replay(self, spec: ReplaySpec) -> Source:
         from satscore.run.replay_source import open_replay, other_options  # noqa: PLC0415 - numpy: only replays wait
@@ -183,71 +185,41 @@ class Measurement:
 
         All that the end will need is imported here: by then the file system may be gone.
         """
-        from satscore.record.run_file import RunStart, json_text  # noqa: PLC0415
+        from satscore.run.keeper import Keeper  # noqa: PLC0415
         from satscore.run.recorder import Recorder  # noqa: PLC0415
         from satscore.run.results import summarise  # noqa: PLC0415
+        from satscore.run.start import run_start, wanted_directory  # noqa: PLC0415
 
         self._render, self._summarise = self._load_view(), summarise
-        stamp = self._started_at.astimezone().strftime("%Y%m%dT%H%M%S")
-        wanted = self._directory(stamp)
-        self._start: RunStart = RunStart(
-            run_id=f"{socket.gethostname()}-{stamp}-{os.getpid()}",
-            label=json_text(self._options.label) or None,
-            command=[json_text(argument) for argument in self._command],
-            kind="command" if self._command else "watch",
-            hostname=socket.gethostname(),
-            started_utc=self._started_at.isoformat(timespec="milliseconds"),
-            profile=self._options.profile,
-            dtype=self._options.dtype,
-            period_s=self._options.period_s,
-            python_version=platform.python_version(),
-            kernel_version=platform.release(),
-        )
-        recording = self._options.record == "full" and source is not None
-        self._recorder = Recorder(wanted, with_readings=recording, version=__version__)
+        options, has_source = self._options, source is not None
+        self._start = run_start(options, self._command, self._started_at)
+        wanted = wanted_directory(options, self._command, self._started_at, has_source=has_source)
+        with_readings = options.record == "full" and has_source
+        self._recorder = Recorder(wanted, with_readings=with_readings, version=__version__)
         header = None if source is None else self._open_session(source)
         self._recorder.placement = self._placement
-        self._disk = DiskThread()
-        self._disk.submit(partial(self._recorder.begin, self._start, header))
+        self._keeper = Keeper(self._recorder, self._start, with_sums=options.record == "sums")
+        self._keeper.begin(header)
 
-    def _record(self, table: "ReadingTable") -> None:
-        assert self._recorder is not None
-        self._disk.submit(partial(self._recorder.append, table))
+    def _record(self, table: "ReadingTable", source: Source) -> None:
+        assert self._keeper is not None
+        self._keeper.add(table, self._ranks, source.clock.now_ns())
 
-    def _keep(self, placement: "Placement") -> None:
-        assert self._recorder is not None
-        self._disk.submit(partial(self._recorder.update, placement))
-
-    def _directory(self, stamp: str) -> Path | None:
-        from satscore.run.recorder import default_directory  # noqa: PLC0415
-
-        if self._options.out:
-            return Path(self._options.out)
-        if self._options.record == "no" or self._source is None:
-            return None
-        return default_directory(stamp, self._options.label or None, self._command)
+    def _hear(self, source: Source, *, is_last: bool) -> None:
+        """Take what the command said since the last time, and keep it with the recording."""
+        assert self._keeper is not None
+        at = GridTime.now(source.clock, self._ranks[0][0].grid_offset_ns)
+        self._keeper.said(self._tail.finish(at) if is_last else self._tail.visit(at))
 
     def _open_session(self, source: Source) -> "StreamHeader":
-        from satscore.record.run_file import FORMAT_VERSION, StreamHeader, json_text  # noqa: PLC0415
         from satscore.run.models import folder_to_add  # noqa: PLC0415
         from satscore.run.module_cap import known_hardware  # noqa: PLC0415
         from satscore.run.session import Session  # noqa: PLC0415
+        from satscore.run.start import stream_header  # noqa: PLC0415
 
         gpus, models, notes = known_hardware(source, os.environ)
         self._notes += notes
-        header = StreamHeader(
-            format_version=FORMAT_VERSION,
-            hostname=socket.gethostname(),
-            rank=RANK,
-            local_rank=None,
-            source=source.name,
-            scenario=None if source.kind == "measured" else json_text(self._options.source),
-            data_kind=source.kind,
-            has_pipe_counters=source.has_pipe_counters,
-            grid_offset_ns=wall_offset_ns(source.clock) if source.grid_offset_ns is None else source.grid_offset_ns,
-            fields=[field.name for field in FIELDS],
-            gpus=gpus,
-        )
+        header = stream_header(source, gpus, self._options.source)
         self._ranks.append((header, Session.of(header, self._start, models, folder_to_add(os.environ))))
         return header
 
@@ -279,7 +251,8 @@ class Measurement:
 
         sampler, recorder = self._sampler, self._recorder
         self._notes += self._source.notes() if self._source else []
-        notes = [*self._notes, *(recorder.notes if recorder else []), *self._disk.notes()]
+        notes = [*self._notes, *self._tail.notes(), *(recorder.notes if recorder else [])]
+        notes += self._keeper.notes() if self._keeper else []
         if self._lookout is not None and self._lookout.failure:
             notes.append(f"which GPUs the command uses was not (wholly) looked at: {self._lookout.failure}")
         if sampler is not None and sampler.failure:

@@ -7,6 +7,7 @@ from pathlib import Path
 from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
 from satscore.record.files import DEFAULT_PARENT, make_run_directory, write_atomic, write_requested
+from satscore.record.marks_file import append_marks
 from satscore.record.run_file import (
     FORMAT_VERSION,
     RUN_FILE,
@@ -54,11 +55,13 @@ class Recorder:
         self._version = version
         self._start: RunStart | None = None
         self._stream: StreamWriter | None = None
+        self._sums_bytes: int | None = None
+        self._sums_note: str | None = None
 
     @property
     def bytes_written(self) -> int | None:
         """Size of the recording so far in bytes; None where nothing is recorded."""
-        return self._stream.bytes_written if self._stream else None
+        return self._stream.bytes_written if self._stream else self._sums_bytes
 
     def begin(self, start: RunStart, header: StreamHeader | None) -> None:
         """Make the directory, ``run.json`` and, where there is a source, an empty recording."""
@@ -67,7 +70,7 @@ class Recorder:
         self._start = start
         try:
             directory = make_run_directory(self._wanted, RUN_FILE)
-            write_run_file(directory, self._content(start))
+            write_run_file(directory, self.content(start))
             self.directory = directory
             if self._with_readings and header is not None:
                 name = f"readings-{header.hostname}-{header.rank}.arrows"
@@ -82,7 +85,7 @@ class Recorder:
             return
         # The end of the run writes the file once more, and says so where that fails.
         with contextlib.suppress(OSError):
-            write_run_file(self.directory, self._content(self._start))
+            write_run_file(self.directory, self.content(self._start))
 
     def append(self, table: ReadingTable) -> None:
         """Write readings; after the first failure this does nothing."""
@@ -92,6 +95,34 @@ class Recorder:
             self._stream.append(table)
         except OSError as error:
             self._give_up("the recording ends early", error, "free space or name another directory with --out")
+
+    def append_marks(self, lines: bytes) -> None:
+        """Keep what the command said; after the first failure this does nothing."""
+        if self.directory is None or self.notes:
+            return
+        try:
+            append_marks(self.directory, lines)
+        except OSError as error:
+            self._give_up("marks and progress are not kept", error, "free space or name another directory with --out")
+
+    def rewrite_sums(self, name: str, data: bytes) -> None:
+        """Write sums in place of the ones before, which stay where the disk refuses.
+
+        Args:
+            name: The file's.
+            data: All of its content.
+        """
+        if self.directory is None:
+            return
+        if self._sums_note in self.notes:
+            self.notes.remove(self._sums_note)
+        try:
+            write_atomic(self.directory / name, data)
+        except OSError as error:
+            self._give_up("the sums are not up to date", error, "free space or name another directory with --out")
+            self._sums_note = self.notes[-1]
+            return
+        self._sums_bytes = len(data)
 
     def close_stream(self) -> None:
         """Finish the recording, so that its size is known."""
@@ -106,7 +137,7 @@ class Recorder:
         """Write how the run ended, and its summary; return what could not be written."""
         if self.directory is None or self._start is None:
             return []
-        content = self._content(self._start, end)
+        content = self.content(self._start, end)
         problems = []
         try:
             end_run_file(self.directory, content)
@@ -118,7 +149,8 @@ class Recorder:
             problems.append(f"cannot write {self.directory / SUMMARY_FILE}: {error.strerror}")
         return problems
 
-    def _content(self, start: RunStart, end: RunEnd | None = None) -> RunFile:
+    def content(self, start: RunStart, end: RunEnd | None = None) -> RunFile:
+        """Return what ``run.json`` says."""
         return RunFile(
             format_version=FORMAT_VERSION,
             satscore_version=self._version,

@@ -5,16 +5,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from satscore.core.bounds import PROFILES
 from satscore.core.hwmodel import HardwareModel
 from satscore.core.readings import ReadingTable, concatenate
 from satscore.core.summary import Summary
 from satscore.errors import RecordError
+from satscore.record.marks_file import read_marks
 from satscore.record.run_file import RUN_FILE, RunFile, read_run_file
 from satscore.record.stream import Recording, repair
+from satscore.record.sums_file import PATTERN, readings_beside
 from satscore.run.models import folder_to_add, load_library
+from satscore.run.rank_gpus import Hardware
 from satscore.run.results import summarise
 from satscore.run.session import Session
+from satscore.run.sums_report import StoredRun
 
 CUT_NOTE = "the recording of rank {rank} was cut off: what came after its last whole batch is lost"
 QUIET_S = 60.0
@@ -31,11 +37,16 @@ class Rebuilt:
     warnings: tuple[str, ...]
 
 
-def rebuild(directory: Path) -> Rebuilt:
+def rebuild(directory: Path, *, group_by: str | None = None) -> Rebuilt:
     """Score a run again from its recording.
 
     A recording that was cut off (satscore killed, power cut) is scored as far as it goes and rewritten
     as its valid prefix, so that other Arrow readers open it too; but never one that may still be written.
+    Ranks without readings are taken from their sums.
+
+    Args:
+        directory: The run directory.
+        group_by: How ranks are grouped for their comparison; None: as in the run.
 
     Raises:
         RecordError: There is no run, no recording, or one that is not ours; names the file.
@@ -46,30 +57,30 @@ def rebuild(directory: Path) -> Rebuilt:
             f"{directory / RUN_FILE}: $.start.profile: {content.start.profile!r} is not one of {', '.join(PROFILES)}",
             hint="the file was changed or damaged",
         )
-    paths = sorted(directory.glob("readings-*.arrows"))
-    if not paths:
+    if group_by is not None:
+        content = msgspec.structs.replace(content, start=msgspec.structs.replace(content.start, group_by=group_by))
+    readings = sorted(directory.glob("readings-*.arrows"))
+    sums = sorted(path for path in directory.glob(PATTERN) if readings_beside(path) not in readings)
+    if not readings and not sums:
         raise RecordError(
-            f"{directory}: no recording of readings (readings-*.arrows)",
+            f"{directory}: no recording of readings (readings-*.arrows) or sums ({PATTERN})",
             hint="the run was made with --record no or without a GPU; its summary.json has the result, if any",
         )
     library = load_library(os.environ)
     ranks, warnings, live = [], library.notes(), False
-    for path in paths:
+    for path in readings:
         recording = Recording(path)
         ranks.append((recording.header, _replay(recording, content, library.models)))
         is_live = recording.is_live()
         live = live or is_live is True
         if recording.cut_off and not is_live:
             warnings.append(_mend(recording, has_ended=is_live is False and content.end is not None))
-    summary = summarise(
-        content.start,
-        content.end,
-        ranks,
-        version=content.satscore_version,
-        directory=str(directory),
-        live=live,
-        placement=content.placement,
-    )
+    shown, said = str(directory), read_marks(directory)
+    if sums:
+        hardware = Hardware(library.models, content.start.dtype, folder_to_add(os.environ))
+        summary = StoredRun(sums, content, hardware).summary(content, ranks, directory=shown, live=live, said=said)
+        return Rebuilt(summary=summary, warnings=tuple(warnings))
+    summary = summarise(content, ranks, directory=shown, live=live, said=said)
     return Rebuilt(summary=summary, warnings=tuple(warnings))
 
 

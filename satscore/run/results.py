@@ -1,13 +1,16 @@
 """From the state of a run to its summary: the one path of the live view, the exit and ``report``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
-from satscore.core.assemble import RunFacts, assemble
+from satscore.core.assemble import assemble
 from satscore.core.placement import NOTHING_KNOWN, Placement
-from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary, UnreadGpu
+from satscore.core.run_facts import RankResult, RunFacts
+from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
+from satscore.core.summary_gpu import UnreadGpu
 from satscore.core.units import NS_PER_S
-from satscore.record.run_file import RunEnd, RunStart, StreamHeader, json_text
-from satscore.run.session import Session
+from satscore.record.marks_file import MARKS_FILE, NOTHING_SAID, Said
+from satscore.record.run_file import RunEnd, RunFile, RunStart, StreamHeader, json_text
 
 UNFINISHED_NOTE = (
     "the end of the run was not recorded: satscore was killed, the disk was full, or the run still goes on"
@@ -16,60 +19,109 @@ LIVE_NOTE = "the run is still going on: this is what has been recorded so far"
 NO_COST = Cost(cpu_s=None, cpu_pct_of_core=None, rss_max_bytes=None, read_mean_s=None, recording_bytes=None)
 
 
+class RankSource(Protocol):
+    """What a summary is made from, per rank: a closed session, or what is stored of one."""
+
+    @property
+    def first_ns(self) -> int | None:
+        """Begin of the first reading on the axis of the readings; None: there was none."""
+
+    @property
+    def last_ns(self) -> int | None:
+        """End of the last one."""
+
+    @property
+    def intervals_count(self) -> int:
+        """Readings in which at least one counter answered."""
+
+    @property
+    def intervals_ns(self) -> int:
+        """Their length, summed over GPUs."""
+
+    def notes(self, placement: Placement) -> list[str]:
+        """Return what must be said about the rank."""
+
+    def result(
+        self,
+        *,
+        rank: int,
+        local_rank: int | None,
+        hostname: str,
+        placement: Placement,
+        unread: Sequence[UnreadGpu],
+    ) -> RankResult:
+        """Return the results of its GPUs."""
+
+
 def summarise(
-    start: RunStart,
-    end: RunEnd | None,
-    ranks: Sequence[tuple[StreamHeader, Session]],
+    content: RunFile,
+    ranks: Sequence[tuple[StreamHeader, RankSource]],
     *,
-    version: str,
     directory: str | None,
     live: bool = False,
-    placement: Placement | None = None,
+    said: Said = NOTHING_SAID,
 ) -> Summary:
     """Return the summary of a run.
 
     Args:
-        start: What ran.
-        end: How it ended; None if that was not recorded.
-        ranks: Header and closed session of every rank; empty if there was no source.
-        version: satscore's version that measured.
+        content: What ran, how it ended, and which GPUs the command uses.
+        ranks: Header and results of every rank; empty if there was no source.
         directory: The run directory as shown to the user, or None.
         live: Whether the run is still being recorded.
-        placement: Which GPUs the command uses; None: nobody looked.
+        said: What the command said of itself.
     """
-    placement = placement or NOTHING_KNOWN
-    sessions = [session for _, session in ranks]
-    notes = [note for session in sessions for note in session.notes(placement)]
-    unread = _unread(placement, ranks)
-    notes += _unread_notes(unread)
+    facts = facts_of_run(content, ranks, directory=directory, live=live, said=said)
+    return assemble(facts, list(rank_results(ranks, content.placement or NOTHING_KNOWN)))
+
+
+def facts_of_run(
+    content: RunFile,
+    ranks: Sequence[tuple[StreamHeader, RankSource]],
+    *,
+    directory: str | None,
+    live: bool,
+    said: Said,
+) -> RunFacts:
+    """Return what the summary needs besides the results of the ranks; arguments are those of ``summarise``."""
+    start, end, placement = content.start, content.end, content.placement or NOTHING_KNOWN
+    sources = [source for _, source in ranks]
+    notes = [note for source in sources for note in source.notes(placement)]
+    notes += _unread_notes(_unread(placement, ranks))
+    notes += [f"{said.damaged_count} lines of {MARKS_FILE} cannot be read: left out"] if said.damaged_count else []
     notes += end.notes if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
-    facts = RunFacts(
-        satscore_version=version,
+    return RunFacts(
+        satscore_version=content.satscore_version,
         data_kind=_data_kind([header for header, _ in ranks]),
-        run=_run_info(start, end, sessions, directory),
+        run=_run_info(start, end, sources, directory),
         source=_source_info(start, end, ranks),
         profile=start.profile,
         dtype=start.dtype,
+        group_by=start.group_by,
+        marks=said.marks,
+        progress=said.progress,
         has_pipe_counters=any(header.has_pipe_counters for header, _ in ranks),
         no_pipes_reason=end.no_pipes_reason if end else None,
         notes=tuple(dict.fromkeys(notes)),
         cost=end.cost if end else NO_COST,
     )
+
+
+def rank_results(ranks: Sequence[tuple[StreamHeader, RankSource]], placement: Placement) -> Iterator[RankResult]:
+    """Yield the results of the ranks, one by one."""
     # What is known of the command's GPUs is kept once per run: by its first rank.
-    results = [
-        session.result(
+    unread = _unread(placement, ranks)
+    for header, source in ranks:
+        yield source.result(
             rank=header.rank,
             local_rank=header.local_rank,
             hostname=header.hostname,
             placement=placement,
-            unread=unread if i == 0 else (),
+            unread=unread,
         )
-        for i, (header, session) in enumerate(ranks)
-    ]
-    return assemble(facts, results)
+        unread = []
 
 
-def _unread(placement: Placement, ranks: Sequence[tuple[StreamHeader, Session]]) -> list[UnreadGpu]:
+def _unread(placement: Placement, ranks: Sequence[tuple[StreamHeader, RankSource]]) -> list[UnreadGpu]:
     """Return the GPUs that the command uses and that nobody reads."""
     known_by = placement.known_by
     if known_by is None or not ranks:
@@ -95,9 +147,9 @@ def _data_kind(headers: Sequence[StreamHeader]) -> DataKind:
     return "replay" if "replay" in kinds else "measured"
 
 
-def _run_info(start: RunStart, end: RunEnd | None, sessions: Sequence[Session], directory: str | None) -> RunInfo:
-    firsts = [s.first_ns for s in sessions if s.first_ns is not None]
-    lasts = [s.last_ns for s in sessions if s.last_ns is not None]
+def _run_info(start: RunStart, end: RunEnd | None, sources: Sequence[RankSource], directory: str | None) -> RunInfo:
+    firsts = [s.first_ns for s in sources if s.first_ns is not None]
+    lasts = [s.last_ns for s in sources if s.last_ns is not None]
     return RunInfo(
         run_id=start.run_id,
         label=start.label,
@@ -114,9 +166,9 @@ def _run_info(start: RunStart, end: RunEnd | None, sessions: Sequence[Session], 
     )
 
 
-def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[StreamHeader, Session]]) -> SourceInfo:
-    intervals = sum(session.intervals_count for _, session in ranks)
-    length_ns = sum(session.intervals_ns for _, session in ranks)
+def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[StreamHeader, RankSource]]) -> SourceInfo:
+    intervals = sum(source.intervals_count for _, source in ranks)
+    length_ns = sum(source.intervals_ns for _, source in ranks)
     gpus = [gpu for header, _ in ranks for gpu in header.gpus]
     return SourceInfo(
         name=ranks[0][0].source if ranks else "none",
@@ -126,6 +178,7 @@ def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[Stre
         readings_count=intervals,
         late_reads_count=end.late_reads_count if end else None,
         latest_read_s=end.latest_read_s if end else None,
+        resolution="readings",
         driver_version=gpus[0].driver_version if gpus else None,
         cuda_driver_version=gpus[0].cuda_driver_version if gpus else None,
     )

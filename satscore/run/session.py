@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 
-from satscore.core.assemble import RankResult
-from satscore.core.bounds import resolve, unmodelled
 from satscore.core.fields import Quality
 from satscore.core.gpu import GpuInfo
-from satscore.core.hwmodel import USER_FOLDER, HardwareModel, MatchResult, match
-from satscore.core.own_notes import IDLE_GPU_ENGINE_FRAC, gpu_numbers
+from satscore.core.hwmodel import USER_FOLDER, HardwareModel
+from satscore.core.labelling import OnlineLabels
 from satscore.core.placement import NOTHING_KNOWN, Placement
+from satscore.core.rank_state import GpuState, RankState
 from satscore.core.readings import ReadingTable, table_of
+from satscore.core.run_facts import RankResult
 from satscore.core.scorer import GpuScorer
-from satscore.core.summarise import GpuResult
-from satscore.core.summary import GpuUse, UnreadGpu, UnusedGpu
+from satscore.core.summary_gpu import UnreadGpu
+from satscore.core.sums import Sums
 from satscore.core.units import NS_PER_S
 from satscore.record.run_file import RunStart, StreamHeader
+from satscore.run.rank_gpus import Hardware, RankGpus
 from satscore.run.tail import unread
 
 
@@ -48,9 +49,11 @@ class Session:
         self.intervals_ns = 0
         """Their length, summed over GPUs."""
         self._lost_s = 0.0
-        self._matches = {gpu.index: match(models, gpu, model_folder) for gpu in gpus}
+        self._labels = OnlineLabels(profile)
+        self._used = RankGpus(gpus, Hardware(models, dtype, model_folder))
         self._scorers = {
-            gpu.index: _scorer(gpu, self._matches[gpu.index], profile, dtype, grid_offset_ns) for gpu in gpus
+            gpu.index: GpuScorer(matched.bounds, profile, grid_offset_ns=grid_offset_ns)
+            for gpu, matched in zip(gpus, self._used.matched, strict=True)
         }
 
     @classmethod
@@ -76,7 +79,11 @@ class Session:
         if len(table) == 0:
             return
         for index, scorer in self._scorers.items():
-            scorer.add(table.of_gpu(index))
+            rows = scorer.add(table.of_gpu(index))
+            if rows is not None:
+                self._labels.take(index, rows)
+        self._labels.advance()
+        self._settle()
         first, last = int(table.start_ns.min()), int(table.end_ns.max())
         self.first_ns = first if self.first_ns is None else min(self.first_ns, first)
         self.last_ns = last if self.last_ns is None else max(self.last_ns, last)
@@ -97,8 +104,12 @@ class Session:
 
     def close(self) -> None:
         """Close the last windows, clipped to the last read; nothing may be added afterwards."""
-        for scorer in self._scorers.values():
-            scorer.finish()
+        for index, scorer in self._scorers.items():
+            rows = scorer.close()
+            if rows is not None:
+                self._labels.take(index, rows)
+        self._labels.flush()
+        self._settle()
 
     def result(
         self,
@@ -110,75 +121,55 @@ class Session:
         unread: Sequence[UnreadGpu] = (),
     ) -> RankResult:
         """Return the results of all closed windows; GPUs that the command does not use, or nobody reads, are apart."""
-        results = [self._result(gpu, use, placement) for gpu, use in self._uses(placement) if use]
+        engine = self._engine()
+        uses = self._used.uses(placement, engine)
         return RankResult(
             rank=rank,
             local_rank=local_rank,
             hostname=hostname,
-            gpus=tuple(results),
-            unused=tuple(self._unused(placement)),
+            gpus=tuple(
+                self._used.result(at, self._gpu_state(scorer), use, placement)
+                for at, (scorer, use) in enumerate(zip(self._scorers.values(), uses, strict=True))
+                if use
+            ),
+            unused=self._used.unused(placement, engine),
             unread=tuple(unread),
         )
 
     def notes(self, placement: Placement = NOTHING_KNOWN) -> list[str]:
         """Return what the choice of hardware models for the used GPUs left open, and what was lost, once each."""
-        used = [gpu for gpu, use in self._uses(placement) if use]
-        matches = [self._matches[gpu.index] for gpu in used]
         lost = f"the recording lacks the last {self._lost_s:.1f} s that were read: they count as not known"
         texts = [lost] if self._lost_s else []
-        texts += [note for found in matches for note in found.notes]
-        texts += [found.reason for found in matches if found.model is None]
-        unseen = [gpu for gpu in used if placement.use_of(gpu.uuid, worked=False) is None]
-        if unseen:
-            which = gpu_numbers(unseen)
-            are = "it is" if len(unseen) == 1 else "they are"
-            texts.append(f"GPU {which} worked, but no process of the command was seen there: {are} scored")
-        return list(dict.fromkeys(texts))
+        return list(dict.fromkeys([*texts, *self._used.notes(placement, self._engine())]))
 
-    def _uses(self, placement: Placement) -> list[tuple[GpuInfo, GpuUse | None]]:
-        """Return every GPU that is read, and how it is known that the command uses it; None: it does not.
-
-        Work where nobody was seen counts as the command's, unless it is known to compute elsewhere only.
-        """
-        elsewhere = placement.computes_elsewhere([gpu.uuid for gpu in self.gpus])
-        return [
-            (gpu, placement.use_of(gpu.uuid, worked=not elsewhere and self._worked(gpu.index))) for gpu in self.gpus
-        ]
-
-    def _worked(self, index: int) -> bool:
-        engine = self._scorers[index].sums.mean("engine")
-        return engine is not None and engine >= IDLE_GPU_ENGINE_FRAC
-
-    def _unused(self, placement: Placement) -> list[UnusedGpu]:
-        known_by = placement.known_by
-        if known_by is None:
-            return []
-        return [
-            UnusedGpu(
-                index=gpu.index,
-                nvml_index=gpu.nvml_index,
-                uuid=gpu.uuid,
-                known_by=known_by,
-                engine_active_frac=self._scorers[gpu.index].sums.mean("engine"),
-            )
-            for gpu, use in self._uses(placement)
-            if use is None
-        ]
-
-    def _result(self, gpu: GpuInfo, use: GpuUse, placement: Placement) -> GpuResult:
-        found, scorer, looks = self._matches[gpu.index], self._scorers[gpu.index], placement.looks_of(gpu.uuid)
-        return GpuResult(
-            info=gpu,
-            model=found.model,
-            model_note=None if found.model else found.reason,
-            bounds=scorer.bounds,
-            sums=scorer.snapshot(),
-            use=use,
-            shared_frac=looks.shared_frac if looks else None,
-            foreign_count=looks.company_max_count if looks else 0,
+    def state(self) -> RankState:
+        """Return what was added up so far, to be used before more is added."""
+        return RankState(
+            gpus=tuple(self._gpu_state(scorer) for scorer in self._scorers.values()),
+            first_ns=self.first_ns,
+            last_ns=self.last_ns,
+            intervals_count=self.intervals_count,
+            intervals_ns=self.intervals_ns,
         )
 
+    @property
+    def bounds_keys(self) -> tuple[str, ...]:
+        """Digest of the bounds of each GPU."""
+        return tuple(matched.bounds_key for matched in self._used.matched)
 
-def _scorer(gpu: GpuInfo, found: MatchResult, profile: str, dtype: str | None, grid_offset_ns: int) -> GpuScorer:
-    bounds = unmodelled(gpu) if found.model is None else resolve(found.model, gpu, dtype)
-    return GpuScorer(bounds, profile, grid_offset_ns=grid_offset_ns)
+    def _settle(self) -> None:
+        labels = self._labels.labels
+        for scorer in self._scorers.values():
+            scorer.settle(self._labels.first_index, labels)
+
+    def _engine(self) -> list[float | None]:
+        return [scorer.sums.mean("engine") for scorer in self._scorers.values()]
+
+    @staticmethod
+    def _gpu_state(scorer: GpuScorer) -> GpuState:
+        return GpuState(
+            sums=Sums().merge(scorer.sums),
+            phase_sums={label: Sums().merge(sums) for label, sums in scorer.phase_sums.items()},
+            series=scorer.series,
+            blocks=scorer.blocks,
+        )

@@ -1,0 +1,111 @@
+"""What is written while a run goes on, and when: readings batch by batch, or sums again and again."""
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from satscore.core.placement import Placement
+from satscore.core.readings import ReadingTable
+from satscore.core.units import NS_PER_S
+from satscore.record.marks_file import marks_lines
+from satscore.record.run_file import RunStart, StreamHeader
+from satscore.record.sums_file import RankRecord, encode_sums, sums_name
+from satscore.run.disk import DiskThread
+from satscore.run.marks import News
+from satscore.run.rank_gpus import certain_gpus
+from satscore.run.recorder import Recorder
+from satscore.run.session import Session
+
+SUMS_S = 60.0
+"""Sums are rewritten this often: what a killed satscore loses of them at most; in its first minute, half of it."""
+
+
+class Keeper:
+    """Gives the disk thread its work; nothing here waits for it but ``finish``.
+
+    Args:
+        recorder: Writes the run directory.
+        start: What ran.
+        with_sums: Whether sums are kept instead of readings.
+    """
+
+    def __init__(self, recorder: Recorder, start: RunStart, *, with_sums: bool) -> None:
+        self._recorder = recorder
+        self._start = start
+        self._with_sums = with_sums
+        self._placement = recorder.placement
+        """As ``run.json`` has it by the time of the sums that follow."""
+        self._disk = DiskThread()
+        self._idle = threading.Event()
+        """Set while no sums wait to be written: a disk that hangs must not collect them."""
+        self._idle.set()
+        self._first_ns: int | None = None
+        self._due_ns = 0
+
+    def begin(self, header: StreamHeader | None) -> None:
+        """Make the run directory."""
+        self._disk.submit(partial(self._recorder.begin, self._start, header))
+
+    def placement(self, placement: Placement) -> None:
+        """Keep which GPUs the command uses."""
+        self._disk.submit(partial(self._recorder.update, placement))
+        self._placement = placement
+
+    def add(self, table: ReadingTable, ranks: Sequence[tuple[StreamHeader, Session]], now_ns: int) -> None:
+        """Keep what was read since the last call.
+
+        Args:
+            table: The readings.
+            ranks: What they were added to.
+            now_ns: The time, on any axis that goes on evenly.
+        """
+        if not self._with_sums:
+            self._disk.submit(partial(self._recorder.append, table))
+        elif now_ns >= self._due_ns and self._idle.is_set():
+            self._first_ns = now_ns if self._first_ns is None else self._first_ns
+            self._due_ns = now_ns + min(round(SUMS_S * NS_PER_S), now_ns - self._first_ns)
+            self._submit_sums(ranks)
+
+    def said(self, news: News) -> None:
+        """Keep what the command said."""
+        lines = marks_lines(*news)
+        if lines:
+            self._disk.submit(partial(self._recorder.append_marks, lines))
+
+    def finish(self, ranks: Sequence[tuple[StreamHeader, Session]], placement: Placement | None) -> None:
+        """Keep the last state of closed sessions, and wait until everything is written.
+
+        Args:
+            ranks: The sessions.
+            placement: Which GPUs the command uses; None: nobody looked.
+        """
+        if self._with_sums:
+            if placement is not None:
+                self.placement(placement)  # sums are grouped by it, so run.json must know it first
+            self._submit_sums(ranks)
+        self._disk.finish()
+
+    def notes(self) -> list[str]:
+        """Return what is not on the disk because of it."""
+        return self._disk.notes()
+
+    def _submit_sums(self, ranks: Sequence[tuple[StreamHeader, Session]]) -> None:
+        """Encode the state here, before more is added to it; the disk thread only writes."""
+        self._idle.clear()
+        files = []
+        for header, session in ranks:
+            record = RankRecord(
+                header=header,
+                state=session.state(),
+                bounds_keys=session.bounds_keys,
+                certain=certain_gpus(self._placement, header.gpus),
+            )
+            files.append((sums_name(header), encode_sums(self._start.profile, self._start.dtype, [record])))
+        self._disk.submit(partial(self._write_sums, files))
+
+    def _write_sums(self, files: Sequence[tuple[str, bytes]]) -> None:
+        try:
+            for name, data in files:
+                self._recorder.rewrite_sums(name, data)
+        finally:
+            self._idle.set()

@@ -1,0 +1,139 @@
+"""The GPUs of a rank: their hardware models, and the results of those that the command uses."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from satscore.core.bounds import Bounds, resolve, unmodelled
+from satscore.core.gpu import GpuInfo
+from satscore.core.hwmodel import HardwareModel, MatchResult, match
+from satscore.core.own_notes import IDLE_GPU_ENGINE_FRAC, gpu_numbers
+from satscore.core.placement import Placement
+from satscore.core.rank_state import GpuState
+from satscore.core.summarise import GpuResult
+from satscore.core.summary_gpu import GpuUse, UnusedGpu
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """The hardware model of a GPU and the bounds that follow from it."""
+
+    found: MatchResult
+    bounds: Bounds
+    bounds_key: str
+    """Digest of the bounds: sums made by others are not comparable with them."""
+
+
+class Hardware:
+    """Matches GPUs with hardware models; of equal GPUs only the first one is looked at.
+
+    Args:
+        models: All known hardware models.
+        dtype: Tensor data type stated by the user, or None.
+        folder: Where the user can add a hardware model, as people read it.
+    """
+
+    def __init__(self, models: Sequence[HardwareModel], dtype: str | None, folder: str) -> None:
+        self._models = models
+        self._dtype = dtype
+        self._folder = folder
+        self._known: dict[GpuInfo, Matched] = {}
+
+    def of(self, gpu: GpuInfo) -> Matched:
+        """Return the model and bounds of a GPU."""
+        kind = msgspec.structs.replace(gpu, index=0, nvml_index=None, uuid=None, pci_bus_id=None)
+        if kind not in self._known:
+            found = match(self._models, gpu, self._folder)
+            bounds = unmodelled(gpu) if found.model is None else resolve(found.model, gpu, self._dtype)
+            key = hashlib.sha256(msgspec.msgpack.encode(bounds)).hexdigest()[:16]
+            self._known[kind] = Matched(found=found, bounds=bounds, bounds_key=key)
+        return self._known[kind]
+
+
+class RankGpus:
+    """The GPUs of a rank as a summary needs them. ``engine`` is their mean engine-active share, in their order.
+
+    Args:
+        gpus: In the order of the readings' ``gpu`` index.
+        hardware: Where their models are found.
+    """
+
+    def __init__(self, gpus: Sequence[GpuInfo], hardware: Hardware) -> None:
+        self.gpus = tuple(gpus)
+        self.matched = tuple(hardware.of(gpu) for gpu in gpus)
+
+    def uses(self, placement: Placement, engine: Sequence[float | None]) -> list[GpuUse | None]:
+        """Return how it is known of every GPU that the command uses it; None: it does not.
+
+        Work where nobody was seen counts as the command's, unless it is known to compute elsewhere only.
+        """
+        elsewhere = placement.computes_elsewhere([gpu.uuid for gpu in self.gpus])
+        return [
+            placement.use_of(gpu.uuid, worked=not elsewhere and share is not None and share >= IDLE_GPU_ENGINE_FRAC)
+            for gpu, share in zip(self.gpus, engine, strict=True)
+        ]
+
+    def unused(self, placement: Placement, engine: Sequence[float | None]) -> tuple[UnusedGpu, ...]:
+        """Return the GPUs that the command is known not to use."""
+        known_by = placement.known_by
+        if known_by is None:
+            return ()
+        return tuple(
+            UnusedGpu(
+                index=gpu.index, nvml_index=gpu.nvml_index, uuid=gpu.uuid, known_by=known_by, engine_active_frac=share
+            )
+            for gpu, share, use in zip(self.gpus, engine, self.uses(placement, engine), strict=True)
+            if use is None
+        )
+
+    def notes(self, placement: Placement, engine: Sequence[float | None]) -> list[str]:
+        """Return what the choice of hardware models for the used GPUs left open."""
+        uses = self.uses(placement, engine)
+        used = [matched.found for matched, use in zip(self.matched, uses, strict=True) if use]
+        texts = [note for found in used for note in found.notes]
+        texts += [found.reason for found in used if found.model is None]
+        unseen = [
+            gpu
+            for gpu, use in zip(self.gpus, uses, strict=True)
+            if use and placement.use_of(gpu.uuid, worked=False) is None
+        ]
+        if unseen:
+            which = gpu_numbers(unseen)
+            are = "it is" if len(unseen) == 1 else "they are"
+            texts.append(f"GPU {which} worked, but no process of the command was seen there: {are} scored")
+        return texts
+
+    def result(self, at: int, state: GpuState, use: GpuUse, placement: Placement) -> GpuResult:
+        """Return the result of one of the GPUs.
+
+        Args:
+            at: Its position.
+            state: What was added up of it.
+            use: How it is known that the command uses it.
+            placement: What is known of the command's GPUs.
+        """
+        info, matched = self.gpus[at], self.matched[at]
+        looks = placement.looks_of(info.uuid)
+        return GpuResult(
+            info=info,
+            model=matched.found.model,
+            model_note=None if matched.found.model else matched.found.reason,
+            bounds=matched.bounds,
+            sums=state.sums,
+            phase_sums=state.phase_sums,
+            series=state.series,
+            blocks=state.blocks,
+            use=use,
+            shared_frac=looks.shared_frac if looks else None,
+            foreign_count=looks.company_max_count if looks else 0,
+        )
+
+
+def certain_gpus(placement: Placement | None, gpus: Sequence[GpuInfo]) -> list[int]:
+    """Return the positions of the GPUs that no later look at processes can take from the command."""
+    if placement is None:
+        return list(range(len(gpus)))
+    looks = [placement.looks_of(gpu.uuid) for gpu in gpus]
+    return [at for at, looked in enumerate(looks) if looked is None or looked.computes]
