@@ -1,256 +1,302 @@
-"""Put the summary together from the results of all GPUs. Live and final views use the same function."""
+"""Put the summary together from the results of all ranks. Live and final views use the same function.
 
-from collections.abc import Sequence
+Ranks are taken one at a time and only their rows are kept, so that a job of 10,000 ranks fits where one does.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
-from satscore.core.bound_rows import bound_rows
 from satscore.core.bounds import PROFILES
-from satscore.core.facts import Facts, facts_of
-from satscore.core.own_notes import gpu_numbers, is_idle, own_notes, start_note
-from satscore.core.placement import is_shared
+from satscore.core.groups import group_of
+from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, gpu_facts
+from satscore.core.job_items import confidence_item, mark_items, phases_item, quantiles, steady_item, suspect_item
+from satscore.core.job_phases import JobPhases, label_job
+from satscore.core.job_rows import ALL_LABELS, name_of, row_of, sums_over
+from satscore.core.job_series import JobSeries, merge_series
+from satscore.core.job_tree import JobTree, JobTreeBuilder
+from satscore.core.job_tree_item import job_tree_item
+from satscore.core.labels import Label
+from satscore.core.own_notes import is_idle, own_notes, start_note
+from satscore.core.progress import Progress, progress_of
+from satscore.core.progress_numbers import job_numbers
+from satscore.core.rank_blocks import RankBlocks
+from satscore.core.rank_row import RankName, RankRow
+from satscore.core.rank_summary import context_of, rank_summary
 from satscore.core.rates import rates_of
-from satscore.core.rules import evaluate
-from satscore.core.rules_gpu import RULES
-from satscore.core.rules_shared import GPU_SHARED
-from satscore.core.summarise import (
-    GpuResult,
-    ScopeContext,
-    known_fracs,
-    loss_of,
-    missing_reasons,
-    score_of,
-)
+from satscore.core.run_facts import RankResult, RunFacts
+from satscore.core.summarise import GpuResult, loss_of, score_of
 from satscore.core.summary import (
     SCHEMA_VERSION,
-    Cost,
-    DataKind,
     Extreme,
-    FindingItem,
-    GpuSummary,
     Headline,
+    HeadlineKind,
     JobSummary,
     MethodInfo,
-    NotJudgedItem,
-    RankSummary,
-    RunInfo,
-    Score,
-    SourceInfo,
     Summary,
-    UnreadGpu,
-    UnusedGpu,
 )
-from satscore.core.sums import Sums, merge_all
+from satscore.core.summary_gpu import Rates, Score, UnusedGpu
+from satscore.core.summary_job import ConfidenceItem
+from satscore.core.sums import Sums
+from satscore.core.top import TopK
 from satscore.core.units import NS_PER_S
 from satscore.core.windows import WINDOW_NS
 
 SHORT_RUN_WINDOWS = 120
-
-
-class RankResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank's GPUs."""
-
-    rank: int
-    local_rank: int | None
-    hostname: str
-    gpus: tuple[GpuResult, ...]
-    """Those that the command uses, as far as known."""
-    unused: tuple[UnusedGpu, ...] = ()
-    unread: tuple[UnreadGpu, ...] = ()
-
-
-class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the summary needs besides the counters."""
-
-    satscore_version: str
-    data_kind: DataKind
-    run: RunInfo
-    source: SourceInfo
-    profile: str
-    dtype: str | None
-    has_pipe_counters: bool
-    no_pipes_reason: str | None
-    """Why the source has no pipe counters (or there is no source), with the remedy."""
-    notes: tuple[str, ...]
-    cost: Cost
+MOST_RANKS = 1024
+"""So many ranks stand in the summary each; of more, the worst."""
+WORST_RANKS = 64
+STEADY_SHARE = 0.5
+"""The phases told apart live are used for ranks if they found so much of the steady time that hindsight finds."""
+STEADY_LABELS = frozenset((Label.STEADY,))
+KEPT_TOTALS = tuple(f"{kind}:{name}" for name in ("engine", "power_module_w") for kind in ("sum", "known_us"))
+"""What the notes of a job look at in every GPU."""
 
 
 def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
     """Return the summary of a run (or of its part so far)."""
     gpus = [gpu for rank in ranks for gpu in rank.gpus]
-    context = _context(facts, gpus, [gpu for rank in ranks for gpu in rank.unused])
-    rank_blocks = [_rank(rank, facts) for rank in ranks]
-    job = _job(ranks, rank_blocks, gpus, context)
-    findings, not_judged = _findings(gpus, facts, job.score)
-    return Summary(
-        schema_version=SCHEMA_VERSION,
-        satscore_version=facts.satscore_version,
-        data_kind=facts.data_kind,
-        headline=_headline(job.score, len(gpus)),
-        run=facts.run,
-        source=facts.source,
-        method=MethodInfo(
-            profile=facts.profile,
-            resources=list(PROFILES[facts.profile]),
-            window_s=WINDOW_NS / NS_PER_S,
-            dtype=facts.dtype,
-        ),
-        job=job,
-        ranks=rank_blocks,
-        findings=findings,
-        not_judged=not_judged,
-        notes=[*facts.notes, *_own_notes(facts, gpus, job.score)],
-        cost=facts.cost,
-    )
-
-
-def _own_notes(facts: RunFacts, gpus: Sequence[GpuResult], score: Score) -> list[str]:
-    missed = start_note(facts.run) if facts.data_kind == "measured" else None
-    notes = own_notes(gpus, score, dtype=facts.dtype, interval_mean_s=facts.source.interval_mean_s)
-    return [missed, *notes] if missed else notes
-
-
-def _context(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu] = ()) -> ScopeContext:
-    return ScopeContext(
-        profile=facts.profile,
-        has_pipe_counters=facts.has_pipe_counters,
-        no_score_reason=_no_score_reason(facts, gpus, unused),
-        stale_ceiling=any(gpu.bounds.ceilings_at_other_cap for gpu in gpus),
-        dtype=facts.dtype,
-        shared=any(is_shared(gpu.shared_frac) for gpu in gpus),
-    )
-
-
-def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu]) -> str | None:
-    """Return why a scope cannot have a score at all: one GPU that cannot be scored is enough."""
-    if not gpus and unused:
-        numbers = gpu_numbers(unused)
-        if all(gpu.known_by == "environment" for gpu in unused):
-            return f"the command is not shown the GPUs that were read (GPU {numbers})"
-        return f"the command does not use the GPUs that were read (GPU {numbers})"
-    if not gpus:
-        return facts.no_pipes_reason or "no GPU was read"
-    if not facts.has_pipe_counters:
-        return facts.no_pipes_reason or f"no pipe counters from source '{facts.source.name}'"
-    return next((gpu.model_note or "no hardware model" for gpu in gpus if gpu.model is None), None)
-
-
-def _rank(rank: RankResult, facts: RunFacts) -> RankSummary:
-    context = _context(facts, rank.gpus, rank.unused)
-    sums = merge_all(gpu.sums for gpu in rank.gpus)
-    score = score_of(sums, context)
-    return RankSummary(
-        rank=rank.rank,
-        local_rank=rank.local_rank,
-        hostname=rank.hostname,
-        score=score,
-        loss=loss_of(sums, facts.profile, score),
-        rates=rates_of(sums, context, rank.gpus),
-        gpus=[_gpu(gpu, facts) for gpu in rank.gpus],
-        gpus_unused=list(rank.unused),
-        gpus_unread=list(rank.unread),
-    )
-
-
-def _gpu(gpu: GpuResult, facts: RunFacts) -> GpuSummary:
-    context = _context(facts, [gpu])
-    score, known = score_of(gpu.sums, context), known_fracs(gpu.sums)
-    return GpuSummary(
-        index=gpu.info.index,
-        nvml_index=gpu.info.nvml_index,
-        pci_bus_id=gpu.info.pci_bus_id,
-        uuid=gpu.info.uuid,
-        name=gpu.info.name,
-        use=gpu.use,
-        shared_frac=gpu.shared_frac,
-        model_id=gpu.model.id if gpu.model else None,
-        model_note=gpu.model_note,
-        vboost_level=gpu.info.vboost_level,
-        ceilings_missing=list(gpu.bounds.ceilings_missing),
-        score=score,
-        loss=loss_of(gpu.sums, facts.profile, score),
-        rates=rates_of(gpu.sums, context, [gpu]),
-        bounds=bound_rows(gpu),
-        fields_known_frac=known,
-        fields_missing={name: reason for name, reason in missing_reasons(gpu.sums).items() if name in known},
-    )
-
-
-def _job(
-    ranks: Sequence[RankResult],
-    blocks: Sequence[RankSummary],
-    gpus: Sequence[GpuResult],
-    context: ScopeContext,
-) -> JobSummary:
-    sums = merge_all(gpu.sums for gpu in gpus)
-    score = score_of(sums, context)
-    scored = [
-        Extreme(
-            rank=r.rank,
-            gpu_index=g.index,
-            nvml_index=g.nvml_index,
-            hostname=r.hostname,
-            score_pct=g.score.score_pct,
-        )
-        for r in blocks
-        for g in r.gpus
-        if g.score.score_pct is not None
-    ]
-    by_score = sorted(scored, key=lambda e: (e.score_pct, e.rank, e.gpu_index))
-    return JobSummary(
+    series = merge_series(gpu.series for gpu in gpus)
+    steady_us = sum(gpu.phase_sums[Label.STEADY].total("time_us") for gpu in gpus if Label.STEADY in gpu.phase_sums)
+    outline = Outline(
+        series=series,
+        block_s=max((gpu.blocks.length_s for gpu in gpus), default=RankBlocks().length_s),
         ranks_count=len(ranks),
-        nodes_count=len({rank.hostname for rank in ranks}),
         gpus_count=len(gpus),
-        gpus_scored_count=len(scored),
-        score=score,
-        loss=loss_of(sums, context.profile, score),
-        rates=rates_of(sums, context, gpus),
-        worst=by_score[0] if by_score else None,
-        best=by_score[-1] if by_score else None,
+        steady_us=steady_us,
     )
+    return assemble_stream(facts, ranks, outline)
 
 
-def _headline(score: Score, gpus_count: int) -> Headline:
-    """Return the number to print first. Phases are not told apart yet, so it is that of the whole run."""
-    if score.score_pct is None:
-        why = score.missing["score_pct"]
-        return Headline(kind="none", score_pct=None, score_hi_pct=None, short_run=False, reason=why)
-    short = score.scope_gpu_s < gpus_count * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of all ranks before the first of them is taken."""
+
+    series: JobSeries
+    block_s: int
+    """Longest block of any rank."""
+    ranks_count: int
+    gpus_count: int
+    steady_us: int
+    """Time that was labelled steady while it came, over all GPUs."""
+
+
+def assemble_stream(facts: RunFacts, ranks: Iterable[RankResult], outline: Outline) -> Summary:
+    """Return the summary of a run whose ranks come one by one."""
+    phases = label_job(outline.series, facts.marks)
+    job = _Job(facts, phases, outline)
+    for rank in ranks:
+        job.add(rank)
+    return job.summary()
+
+
+class _Job:
+    """What is kept of the ranks while they come.
+
+    Args:
+        facts: Of the run.
+        phases: Of the job.
+        outline: Of all ranks.
+    """
+
+    def __init__(self, facts: RunFacts, phases: JobPhases, outline: Outline) -> None:
+        self._facts = facts
+        self._phases = phases
+        self._outline = outline
+        steady_us = phases.series.total("time_ms", phases.chosen((Label.STEADY,))) * 1000
+        self._is_steady = phases.is_steady and outline.steady_us >= STEADY_SHARE * steady_us
+        self._labels = STEADY_LABELS if self._is_steady else ALL_LABELS
+        self._tree = JobTreeBuilder(outline.block_s, self._labels)
+        self._sums, self._whole, self._working = Sums(), Sums(), Sums()
+        self._rows: list[RankRow] = []
+        self._working_gpus: list[GpuFacts] = []
+        self._gpus: list[GpuResult] = []
+        self._unused: list[UnusedGpu] = []
+        self._shown: dict[int, RankResult] = {}
+        self._worst = TopK(WORST_RANKS)
+        self._hosts: set[str] = set()
+
+    def add(self, rank: RankResult) -> None:
+        """Take one rank."""
+        self._hosts.add(rank.hostname)
+        self._unused += rank.unused
+        for position, gpu in enumerate(rank.gpus):
+            self._add_gpu(rank, gpu, self._group(rank, position))
+        self._shown[rank.rank] = msgspec.structs.replace(rank, gpus=tuple(_without_state(gpu) for gpu in rank.gpus))
+        if self._outline.ranks_count > MOST_RANKS:
+            self._keep_worst(rank)
+
+    def _group(self, rank: RankResult, position: int) -> str:
+        """Return which GPUs one is compared with. One wrapper around a launcher has a rank per GPU."""
+        many = len(rank.gpus)
+        return group_of(
+            self._facts.group_by,
+            rank=rank.rank * many + position,
+            local_rank=position if many > 1 else rank.local_rank,
+            hostname=rank.hostname,
+            world=max(self._outline.gpus_count, self._outline.ranks_count),
+        )
+
+    def _add_gpu(self, rank: RankResult, gpu: GpuResult, group: str) -> None:
+        facts, sums = self._facts, sums_over(gpu, self._labels)
+        name = name_of(rank, gpu)
+        self._rows.append(row_of(rank, gpu, self._labels, profile=facts.profile, group=group))
+        self._tree.add(name, gpu.blocks)
+        self._sums = self._sums.merge(gpu.sums)
+        self._whole = self._whole.merge(sums)
+        if not is_idle(gpu):
+            self._working = self._working.merge(sums)
+            self._working_gpus.append(gpu_facts(name, gpu, sums, facts.profile))
+        self._gpus.append(_light(gpu))
+
+    def _keep_worst(self, rank: RankResult) -> None:
+        rows = self._rows[len(self._rows) - len(rank.gpus) :]
+        for row in rows:
+            self._worst.add(-1.0 if row.score_points is None else row.score_points, row.name)
+        kept = {entry.rank for entry in self._worst.entries}
+        self._shown = {number: one for number, one in self._shown.items() if number in kept}
+
+    def summary(self) -> Summary:
+        """Return the summary of all that was added."""
+        facts, phases = self._facts, self._phases
+        context = context_of(facts, self._gpus, self._unused)
+        score, rates = score_of(self._sums, context), rates_of(self._sums, context, self._gpus)
+        tree = self._tree.tree() if len(self._gpus) > 1 and score.score_pct is not None else None
+        found = self._findings(score, tree)
+        progress = self._progress(rates)
+        notes = [*facts.notes, *self._own_notes(score), *(progress.notes if progress else [])]
+        return Summary(
+            schema_version=SCHEMA_VERSION,
+            satscore_version=facts.satscore_version,
+            data_kind=facts.data_kind,
+            headline=self._headline(score),
+            run=facts.run,
+            source=facts.source,
+            method=self._method(),
+            job=self._job(score, rates, tree, found),
+            ranks=[rank_summary(rank, facts) for _, rank in sorted(self._shown.items())],
+            marks=mark_items(facts.marks, phases.series.first_index),
+            progress=progress,
+            findings=found.findings,
+            not_judged=found.not_judged,
+            notes=notes,
+            cost=facts.cost,
+        )
+
+    def _method(self) -> MethodInfo:
+        return MethodInfo(
+            profile=self._facts.profile,
+            resources=list(PROFILES[self._facts.profile]),
+            window_s=WINDOW_NS / NS_PER_S,
+            dtype=self._facts.dtype,
+            group_by=self._facts.group_by,
+        )
+
+    def _headline(self, score: Score) -> Headline:
+        """Return the number to print first: of the steady phase where there is one, else of the whole run."""
+        if score.score_pct is None:
+            return _headline("none", None, None, reason=score.missing["score_pct"])
+        steady = steady_item(self._phases)
+        if steady is None:
+            is_short = self._phases.found.is_short and self._is_brief(score)
+            why = "a short run: fewer than 120 windows of work" if is_short else "there is no steady phase"
+            return _headline("total", score.score_pct, score.score_hi_pct, short_run=is_short, ci=(None, why))
+        return _headline("steady", steady.score_pct, steady.score_hi_pct, ci=self._confidence())
+
+    def _is_brief(self, score: Score) -> bool:
+        """Whether there was little work; a long run without any is not short."""
+        return score.scope_gpu_s < len(self._gpus) * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S or not all(
+            is_idle(gpu) for gpu in self._gpus
+        )
+
+    def _confidence(self) -> tuple[ConfidenceItem | None, str | None]:
+        keys = ("dram_peak_bytes_s", f"flops_peak.{self._facts.dtype or 'bf16'}")
+        models = {gpu.model.id: gpu.model for gpu in self._gpus if gpu.model}.values()
+        peaks = [model.numbers[key].uncertainty_frac for model in models for key in keys if key in model.numbers]
+        return confidence_item(self._phases, max(peaks, default=0.0))
+
+    def _job(self, score: Score, rates: Rates, tree: JobTree | None, found: JobFindings) -> JobSummary:
+        has_score = score.score_pct is not None
+        scored = sorted(
+            (row.score_points, row.name.rank, row.name.gpu_index, row.name)
+            for row in (self._rows if has_score else [])
+            if row.score_points is not None
+        )
+        scope: Literal["steady", "total"] = "steady" if self._is_steady else "total"
+        return JobSummary(
+            ranks_count=self._outline.ranks_count,
+            nodes_count=len(self._hosts),
+            gpus_count=len(self._gpus),
+            gpus_scored_count=len(scored),
+            score=score,
+            loss=loss_of(self._sums, self._facts.profile, score),
+            rates=rates,
+            worst=_extreme(scored[0][3], scored[0][0]) if scored else None,
+            best=_extreme(scored[-1][3], scored[-1][0]) if scored else None,
+            over_gpus=quantiles(self._rows),
+            phases=phases_item(self._phases) if has_score else None,
+            steady=steady_item(self._phases) if has_score else None,
+            tree=job_tree_item(tree, scope, self._whole) if tree else None,
+            suspects=[suspect_item(suspect) for suspect in found.suspects[:WORST_RANKS]],
+            suspects_count=len(found.suspects),
+        )
+
+    def _findings(self, score: Score, tree: JobTree | None) -> JobFindings:
+        known = [gpu.shared_frac for gpu in self._gpus if gpu.shared_frac is not None]
+        shared = 0.0 if self._facts.data_kind == "simulated" else max(known, default=None)
+        company = shared, max((gpu.foreign_count for gpu in self._gpus), default=0)
+        sums = ScopeSums(whole=self._whole, working=self._working, is_steady=self._is_steady)
+        working = self._working_gpus if score.score_pct is not None else []
+        return find(self._facts, self._phases, tree, sums, self._rows, working, company)
+
+    def _progress(self, rates: Rates) -> Progress | None:
+        state, series = self._facts.progress, self._phases.series
+        return progress_of(state, job_numbers(series, state.range_ns, rates, self._gpus, self._facts.dtype))
+
+    def _own_notes(self, score: Score) -> list[str]:
+        facts = self._facts
+        missed = start_note(facts.run) if facts.data_kind == "measured" else None
+        notes = own_notes(self._gpus, score, dtype=facts.dtype, interval_mean_s=facts.source.interval_mean_s)
+        return [missed, *notes] if missed else notes
+
+
+def _headline(
+    kind: HeadlineKind,
+    score_pct: float | None,
+    score_hi_pct: float | None,
+    *,
+    short_run: bool = False,
+    reason: str | None = None,
+    ci: tuple[ConfidenceItem | None, str | None] = (None, "there is no score"),
+) -> Headline:
+    interval, why = ci
     return Headline(
-        kind="total",
-        score_pct=score.score_pct,
-        score_hi_pct=score.score_hi_pct,
-        short_run=short,
-        reason=None,
+        kind=kind,
+        score_pct=score_pct,
+        score_hi_pct=score_hi_pct,
+        short_run=short_run,
+        reason=reason,
+        ci95=interval,
+        ci_reason=why,
     )
 
 
-def _findings(
-    gpus: Sequence[GpuResult], facts: RunFacts, score: Score
-) -> tuple[list[FindingItem], list[NotJudgedItem]]:
-    shared, not_shared = evaluate((GPU_SHARED,), _facts_of_company(gpus, facts))
-    working = [gpu.sums for gpu in gpus if not is_idle(gpu)]
-    if score.score_pct is None or not working:
-        missing = ["score" if score.score_pct is None else "work on the GPU"]
-        return shared, [*(NotJudgedItem(id=rule.id, missing=missing) for rule in RULES), *not_shared]
-    share = _share_of_time(working, gpus, facts.profile)
-    findings, not_judged = evaluate(RULES, facts_of(working, facts.profile), share)
-    # What makes the counters themselves doubtful comes first.
-    return [*shared, *findings], [*not_judged, *not_shared]
-
-
-def _facts_of_company(gpus: Sequence[GpuResult], facts: RunFacts) -> Facts:
-    """Return who else computed on the GPUs; nobody does on a GPU that does not exist."""
-    known = [gpu.shared_frac for gpu in gpus if gpu.shared_frac is not None]
-    return msgspec.structs.replace(
-        facts_of([gpu.sums for gpu in gpus], facts.profile),
-        shared_frac=0.0 if facts.data_kind == "simulated" else max(known, default=None),
-        foreign_processes=max((gpu.foreign_count for gpu in gpus), default=0),
+def _extreme(name: RankName, score_pct: float) -> Extreme:
+    return Extreme(
+        rank=name.rank,
+        gpu_index=name.gpu_index,
+        nvml_index=name.nvml_index,
+        hostname=name.hostname,
+        score_pct=score_pct,
     )
 
 
-def _share_of_time(working: Sequence[Sums], gpus: Sequence[GpuResult], profile: str) -> float:
-    """Return how much of the scored time is of GPUs that worked: for their points in the job."""
-    name = f"complete_us:{profile}"
-    whole = sum(gpu.sums.total(name) for gpu in gpus)
-    return sum(sums.total(name) for sums in working) / whole if whole else 0.0
+def _without_state(gpu: GpuResult) -> GpuResult:
+    """Return a GPU without what only the job needs of it."""
+    return msgspec.structs.replace(gpu, phase_sums={}, series=JobSeries(), blocks=RankBlocks())
+
+
+def _light(gpu: GpuResult) -> GpuResult:
+    """Return what the notes and bounds of the job need of a GPU: there may be 10,000."""
+    totals = {name: gpu.sums.total(name) for name in KEPT_TOTALS}
+    return _without_state(msgspec.structs.replace(gpu, sums=Sums(totals=totals)))

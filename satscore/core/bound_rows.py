@@ -3,7 +3,7 @@
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import Attainable, HardwareModel
 from satscore.core.summarise import GpuResult
-from satscore.core.summary import Bound
+from satscore.core.summary_gpu import Bound
 
 
 def bound_rows(gpu: GpuResult) -> list[Bound]:

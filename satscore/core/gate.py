@@ -23,8 +23,8 @@ class Refusal(NamedTuple):
 def judge(summary: "Summary | None", lowest_pct: float) -> Refusal | None:
     """Return why a run does not pass, or None if it does.
 
-    Only a whole score of a command that succeeded can pass: a gate that lets through what it could not
-    judge is none.
+    Where the score has a confidence interval its lower end must pass: luck is no proof. Only a whole score
+    of a command that succeeded can pass: a gate that lets through what it could not judge is none.
 
     Args:
         summary: The result; None: there is none, or it did not come in time.
@@ -34,12 +34,14 @@ def judge(summary: "Summary | None", lowest_pct: float) -> Refusal | None:
     if why is not None:
         return Refusal(EXIT_UNDECIDED, f"--fail-under {lowest_pct:g}: {why}: exit {EXIT_UNDECIDED}")
     assert summary is not None
-    score_pct = summary.headline.score_pct
+    score_pct, interval = summary.headline.score_pct, summary.headline.ci95
     assert score_pct is not None
-    if score_pct >= lowest_pct:
+    judged_pct = score_pct if interval is None else interval.low_pct
+    if judged_pct >= lowest_pct:
         return None
-    by = f"{lowest_pct - score_pct:.3g} points too low"
-    return Refusal(EXIT_BELOW, f"--fail-under {lowest_pct:g}: the score is {score_pct:.2f}, {by}: exit {EXIT_BELOW}")
+    what = f"the score is {score_pct:.2f}" + (f", its 95 % interval begins at {judged_pct:.2f}" if interval else "")
+    by = f"{lowest_pct - judged_pct:.3g} points too low"
+    return Refusal(EXIT_BELOW, f"--fail-under {lowest_pct:g}: {what}, {by}: exit {EXIT_BELOW}")
 
 
 def _undecided(summary: "Summary | None") -> str | None:

@@ -5,10 +5,10 @@ from typing import Protocol
 
 from satscore.core.placement import is_shared
 from satscore.core.summarise import GpuResult
-from satscore.core.summary import RunInfo, Score
+from satscore.core.summary import RunInfo
+from satscore.core.summary_gpu import Score
 
 IDLE_GPU_ENGINE_FRAC = 0.02
-STALE_CEILING_FRAC = 0.05
 SLOW_READS_S = 0.9
 """Less than the second from which on it holds: the last read of a run is short."""
 CAP_EXCEEDED_FRAC = 1.1
@@ -29,15 +29,6 @@ def own_notes(
         interval_mean_s: Mean length of a reading; None: there is none.
     """
     notes = [*_placement_notes(gpus), *_idle_note(gpus), *_cap_notes(gpus)]
-    if score.bound_exceeded_frac:
-        notes.append(
-            f"a counter was above 102 % of its bound for {score.bound_exceeded_frac:.1%} of the time: "
-            "wrong model or bound"
-        )
-    if (score.ceiling_exceeded_frac or 0.0) > STALE_CEILING_FRAC:
-        notes.append(
-            f"the attainable rate was exceeded for {score.ceiling_exceeded_frac:.0%} of the time: its entry is stale"
-        )
     if score.score_pct is None:
         return notes
     lacking = sorted({g.model.name for g in gpus if g.model and dtype and dtype not in g.model.flops_peak})
@@ -101,12 +92,10 @@ def _placement_notes(gpus: Sequence[GpuResult]) -> list[str]:
 
 def _idle_note(gpus: Sequence[GpuResult]) -> list[str]:
     idle = [gpu.info for gpu in gpus if is_idle(gpu)]
-    if not idle:
+    if not idle or len(idle) < len(gpus):
         return []
-    which = f"GPU {gpu_numbers(idle)} had no work"
-    if len(idle) == len(gpus):
-        return [f"{which}: did the command use these GPUs?"]
-    return [f"{which} and counts in the mean: set CUDA_VISIBLE_DEVICES to the GPUs of this run"]
+    # One idle GPU among others is a finding.
+    return [f"GPU {gpu_numbers(idle)} had no work: did the command use these GPUs?"]
 
 
 class Numbered(Protocol):

@@ -9,10 +9,10 @@ from typing import Literal
 
 import msgspec
 
-from satscore.core.summary import GpuUse, KnownBy
+from satscore.core.summary_gpu import GpuUse, KnownBy
 
 SHARED_FRAC = 0.05
-"""A GPU is shared if others were there for more than this share of the time: the job before may still be ending."""
+"""A GPU is shared if others were there for this share of the time: the job before may still be ending."""
 Who = Literal["ours", "foreign", "perhaps", "hidden", "nobody"]
 """Whose a listed process is: the command's; proven to be somebody else's; not the command's by descent or
 mark, but a daemon (docker, Ray) may have started it for the command; unknown; or it does not count."""
@@ -236,7 +236,7 @@ def is_shared(shared_frac: float | None) -> bool:
     Args:
         shared_frac: Share of the time judged in which they were; None: not known.
     """
-    return shared_frac is not None and shared_frac > SHARED_FRAC
+    return shared_frac is not None and shared_frac >= SHARED_FRAC
 
 
 def surer(one: GpuUse, other: GpuUse | None) -> GpuUse:

@@ -10,8 +10,11 @@ from satscore.core.fields import FIELDS, Kind, Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel
 from satscore.core.intervals import ACTIVE_FIELD, LINK_DIRECTIONS
+from satscore.core.job_series import JobSeries, Series
+from satscore.core.labels import Label
 from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS, MERGED_PARTS
-from satscore.core.summary import GpuUse, Grade, Loss, LossPart, Score
+from satscore.core.rank_blocks import RankBlocks
+from satscore.core.summary_gpu import GpuUse, Grade, Loss, LossPart, Score
 from satscore.core.sums import Sums
 from satscore.core.units import PPM, US_PER_S, points
 
@@ -38,6 +41,10 @@ class GpuResult(msgspec.Struct, frozen=True, kw_only=True):
     model_note: str | None
     bounds: Bounds
     sums: Sums
+    phase_sums: dict[Label, Sums] = msgspec.field(default_factory=dict)
+    """Sums of the windows of each phase, as told apart while they came."""
+    series: Series = msgspec.field(default_factory=JobSeries)
+    blocks: RankBlocks = msgspec.field(default_factory=RankBlocks)
     use: GpuUse = "visible"
     shared_frac: float | None = None
     """Share of the time judged in which processes of others computed on it; None: not known."""

@@ -19,7 +19,7 @@ from satscore.run.results import summarise
 from satscore.run.session import Session
 from tests.unit.scenes import E1
 from tests.unit.scenes import series as readings_of
-from tests.unit.sim_runs import run_end, run_start
+from tests.unit.sim_runs import run_end, run_file, run_start
 
 NS = 1_000_000_000
 COMMAND = ["python", "pretrain.py", "--layers", "32"]
@@ -75,7 +75,9 @@ class Run:
         start = start or run_start(COMMAND)
         session = self.session(batch=batch, profile=start.profile, dtype=start.dtype)
         end = end or run_end(_seconds(self.table), [])
-        return summarise(start, end, [(self.header, session)], version="1.2.3", directory="satscore-runs/demo")
+        return summarise(
+            run_file(start, end, version="1.2.3"), [(self.header, session)], directory="satscore-runs/demo"
+        )
 
 
 def _seconds(table: ReadingTable) -> float:

@@ -6,11 +6,12 @@ import msgspec
 
 from satscore import __version__
 from satscore.core.fields import FIELDS
+from satscore.core.placement import Placement as Placed
 from satscore.core.readings import table_of
 from satscore.core.summary import Cost, Summary
 from satscore.counters.clock import ManualClock
 from satscore.counters.simulated import Placement, SimulatedSource, open_simulated
-from satscore.record.run_file import FORMAT_VERSION, RunEnd, RunStart, StreamHeader
+from satscore.record.run_file import FORMAT_VERSION, RunEnd, RunFile, RunStart, StreamHeader
 from satscore.run.models import load_library
 from satscore.run.results import summarise
 from satscore.run.session import Session
@@ -54,10 +55,11 @@ def simulated_rank(
     )
     session = Session(source.gpus, load_library({}).models, profile=profile, dtype=None, grid_offset_ns=0)
     never = threading.Event()
-    source.read()
+    readings = source.read()
     for tick in range(1, round(seconds / period_s) + 1):
         clock.wait_until(round(tick * period_s * NS), never)
-        session.add(table_of(source.read()))
+        readings += source.read()
+    session.add(table_of(readings))
     session.close()
     return header, session, source
 
@@ -76,6 +78,13 @@ def run_start(command: list[str], *, label: str | None = None, profile: str = "t
         python_version="3.11.7",
         kernel_version="6.4.0",
     )
+
+
+def run_file(
+    start: RunStart, end: RunEnd | None, *, version: str = __version__, placement: Placed | None = None
+) -> RunFile:
+    """Return what run.json says."""
+    return RunFile(format_version=FORMAT_VERSION, satscore_version=version, start=start, placement=placement, end=end)
 
 
 def run_end(seconds: float, notes: list[str], no_pipes_reason: str | None = None) -> RunEnd:
@@ -97,7 +106,7 @@ def one_process(spec: str, seconds: float, command: list[str]) -> Summary:
     header, session, source = simulated_rank(spec, seconds)
     end = run_end(seconds, source.notes())
     directory = "satscore-runs/20260314T093000-pretrain"
-    return summarise(run_start(command), end, [(header, session)], version=__version__, directory=directory)
+    return summarise(run_file(run_start(command), end, version=__version__), [(header, session)], directory=directory)
 
 
 def four_ranks(seconds: float, command: list[str]) -> Summary:
@@ -107,7 +116,7 @@ def four_ranks(seconds: float, command: list[str]) -> Summary:
     ]
     end = run_end(seconds, parts[0][2].notes())
     ranks = [(header, session) for header, session, _ in parts]
-    return summarise(run_start(command), end, ranks, version=__version__, directory="daint-4711.0")
+    return summarise(run_file(run_start(command), end, version=__version__), ranks, directory="daint-4711.0")
 
 
 def no_gpu(command: list[str]) -> Summary:
@@ -115,4 +124,4 @@ def no_gpu(command: list[str]) -> Summary:
     why = "NVML: libnvidia-ml.so.1 was not found: no NVIDIA driver on this machine"
     cost = Cost(cpu_s=0.18, cpu_pct_of_core=18.0, rss_max_bytes=36_000_000, read_mean_s=None, recording_bytes=None)
     end = msgspec.structs.replace(run_end(1.0, [why], why), cost=cost)
-    return summarise(run_start(command), end, [], version=__version__, directory=None)
+    return summarise(run_file(run_start(command), end, version=__version__), [], directory=None)

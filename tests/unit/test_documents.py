@@ -19,8 +19,8 @@ DOCS = ROOT / "docs"
 COMMAND = ["python", "pretrain.py", "--config", "8b.yaml"]
 README_BEGIN, README_END = "<!-- example:begin -->\n```text\n", "\n```\n<!-- example:end -->"
 EXAMPLES = {
-    "summary.example.json": lambda: one_process("sim:llm", 60, COMMAND),
-    "summary.example.four-ranks.json": lambda: four_ranks(60, COMMAND),
+    "summary.example.json": lambda: one_process("sim:checkpoints", 900, COMMAND),
+    "summary.example.four-ranks.json": lambda: four_ranks(300, COMMAND),
     "summary.example.no-gpu.json": lambda: no_gpu(["true"]),
 }
 
@@ -60,7 +60,7 @@ def test_example(name):
 
 def test_readme_shows_the_block_of_a_simulated_run():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = render(one_process("sim:gh200x4", 60, COMMAND)).lstrip("\n")
+    block = render(one_process("sim:gh200x4", 400, COMMAND)).lstrip("\n")
     if os.environ.get("SATSCORE_REGENERATE_GOLDEN"):
         head, rest = text.split(README_BEGIN, 1)
         text = head + README_BEGIN + block + README_END + rest.split(README_END, 1)[1]

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from satscore.core.gate import caveat, judge
-from satscore.core.summary import FindingItem, Summary, UnreadGpu
+from satscore.core.summary import FindingItem, Summary
+from satscore.core.summary_gpu import UnreadGpu
+from satscore.core.summary_job import ConfidenceItem
 from tests.unit.runs import measured
 from tests.unit.scenes import E1
 
@@ -48,6 +50,26 @@ def test_the_text_says_by_how_much():
     assert "0.0001 points too low" in refusal.text
 
 
+def test_the_lower_end_of_the_interval_must_pass():
+    interval = ConfidenceItem(
+        low_pct=SCORE_PCT - 0.5,
+        high_pct=SCORE_PCT + 0.5,
+        half_width_pct=0.5,
+        windows_count=900,
+        batch_windows_count=8,
+        batches_count=112,
+        dof=111.0,
+        reliable=True,
+        systematic_pct=0.3,
+    )
+    sure = msgspec.structs.replace(WHOLE, headline=msgspec.structs.replace(WHOLE.headline, ci95=interval))
+    assert judge(sure, SCORE_PCT - 0.5) is None
+    refusal = judge(sure, SCORE_PCT - 0.25)
+    assert refusal is not None
+    assert refusal.exit_code == 3
+    assert f"its 95 % interval begins at {SCORE_PCT - 0.5:.2f}, 0.25 points too low" in refusal.text
+
+
 def with_unread(known_by: Literal["process", "environment"]) -> Summary:
     """Return the summary of a command that also uses a GPU that is not read."""
     unread = [UnreadGpu(nvml_index=3, uuid="GPU-3", known_by=known_by)]
@@ -64,6 +86,8 @@ SHARED = FindingItem(
     hint="",
     next_command="",
     false_positives="",
+    ranks=[],
+    tied_with=[],
 )
 UNDECIDED = {
     "no summary": (None, "no score: there is no summary"),

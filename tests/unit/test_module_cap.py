@@ -11,7 +11,8 @@ from satscore.core.bounds import resolve, unmodelled
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import Attainable, HardwareModel, Number, Source
 from satscore.core.intervals import THROTTLE_REASONS, Q, quantities
-from satscore.core.summary import Bound, Summary
+from satscore.core.summary import Summary
+from satscore.core.summary_gpu import Bound
 from satscore.run.module_cap import with_module_caps
 from satscore.views.text import render
 from tests.unit.runs import H200_INFO, MODELS, measured
@@ -166,12 +167,12 @@ def caps(found: Summary) -> list[Bound]:
     return [row for row in found.ranks[0].gpus[0].bounds if row.role == "cap"]
 
 
-def test_power_capped_is_found_at_the_stated_cap_and_its_evidence_names_it():
-    assert "POWER_CAPPED" not in {finding.id for finding in summary(None).findings}
-    [finding] = [finding for finding in summary(600).findings if finding.id == "POWER_CAPPED"]
+def test_the_stated_cap_is_found_and_the_evidence_names_it():
+    assert "MODULE_POWER" not in {finding.id for finding in summary(None).findings}
+    [finding] = [finding for finding in summary(600).findings if finding.id == "MODULE_POWER"]
     evidence = {item.key: item for item in finding.evidence}
-    assert (evidence["power_limit_w"].name, evidence["power_limit_w"].value) == ("module cap", 600)
-    assert evidence["power_frac"].value == pytest.approx(590 / 600, abs=1e-5)
+    assert (evidence["power_limit_module_w"].name, evidence["power_limit_module_w"].value) == ("module cap", 600)
+    assert evidence["power_frac_module"].value == pytest.approx(590 / 600, abs=1e-5)
 
 
 def test_block_and_bound_rows_say_that_the_site_states_it():

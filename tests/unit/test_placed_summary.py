@@ -17,7 +17,7 @@ from satscore.run.results import summarise
 from satscore.views.text import render
 from tests.unit.runs import COMMAND, H200_INFO, Run, batches, joined, measured
 from tests.unit.scenes import E1, IDLE
-from tests.unit.sim_runs import run_end, run_start
+from tests.unit.sim_runs import run_end, run_file, run_start
 
 WORK, NO_WORK = [(10.0, E1)], [(10.0, IDLE)]
 UUIDS = tuple(f"GPU-{i}" for i in range(4))
@@ -46,7 +46,7 @@ def placed(*used: int, assumed: bool = False, **changes: object) -> Placement:
 def summary_of(run: Run, placement: Placement | None) -> Summary:
     ranks = [(run.header, run.session())]
     end = run_end(10.0, [])
-    return summarise(run_start(COMMAND), end, ranks, version="1.2.3", directory=None, placement=placement)
+    return summarise(run_file(run_start(COMMAND), end, version="1.2.3", placement=placement), ranks, directory=None)
 
 
 def test_unused_gpus_are_in_no_number():
@@ -72,11 +72,12 @@ def test_without_knowledge_all_visible_gpus_count():
     assert summary.job.gpus_count == 4
     assert {g.use for g in summary.ranks[0].gpus} == {"visible"}
     assert summary.ranks[0].gpus_unused == []
-    assert any("GPU 4, 6 had no work and counts in the mean" in note for note in summary.notes)
+    [finding] = [finding for finding in summary.findings if finding.id == "GPU_IDLE_RANK"]
+    assert [name.nvml_index for name in finding.ranks] == [4, 6]
 
 
 def test_the_block_names_unused_gpus_in_one_phrase():
-    assert "GPUs       2: mean" in render(summary_of(MIXED, placed(1, 3)))
+    assert "GPUs       2: worst" in render(summary_of(MIXED, placed(1, 3)))
     assert "           GPU 4, 6 are visible but not used by the command: not scored\n" in render(
         summary_of(MIXED, placed(1, 3))
     )
@@ -220,7 +221,7 @@ def test_company_is_judged_without_a_score():
     header = msgspec.structs.replace(run.header, source="nvml", has_pipe_counters=False)
     gauges = Run(header=header, table=run.table)
     summary = summary_of(gauges, placed(1, judged_ms=1, shared_ms=1, company_max_count=1))
-    assert [f.id for f in summary.findings] == ["GPU_SHARED"]
+    assert [f.id for f in summary.findings] == ["GPU_SHARED", "NO_COUNTERS"]
     assert summary.job.score.grade == "D"
 
 
@@ -239,7 +240,9 @@ def test_a_report_knows_the_same(tmp_path: Path, killed: bool):
     end = None if killed else run_end(10.0, [])
     ranks = [(MIXED.header, MIXED.session())]
     directory = str(recorder.directory)
-    live = summarise(run_start(COMMAND), end, ranks, version="1.2.3", directory=directory, placement=placement)
+    live = summarise(
+        run_file(run_start(COMMAND), end, version="1.2.3", placement=placement), ranks, directory=directory
+    )
     if end is not None:
         recorder.end(end, encode(live))
     assert encode(rebuild(tmp_path / "run").summary) == encode(live)

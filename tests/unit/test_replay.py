@@ -28,7 +28,7 @@ from satscore.run.session import Session
 from satscore.views.text import render
 from tests.unit.runs import COMMAND, H200_INFO, MODELS, NS, Run, batches, measured, rows, simulated
 from tests.unit.scenes import E1, IDLE
-from tests.unit.sim_runs import run_end, run_start
+from tests.unit.sim_runs import run_end, run_file, run_start
 from tests.unit.test_session import record
 
 MIXED = [(0.2, E1), (0.2, IDLE | {"d": 0.4}), (0.13, E1 | {"T": 0.3}), (0.9, E1 | {"f": 1300})] * 6
@@ -130,7 +130,7 @@ def replayed(run: Run, directory: Path, *, until_ns: int, step_ns: int) -> Summa
         session.add(table_of(source.read()))
     session.close()
     end = msgspec.structs.replace(run_end(12.0, []), no_pipes_reason=no_pipes_reason(source, []))
-    return summarise(start, end, [(head, session)], version="1.2.3", directory="here")
+    return summarise(run_file(start, end, version="1.2.3"), [(head, session)], directory="here")
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -18,7 +18,7 @@ from satscore.run.replay import rebuild
 from satscore.run.results import summarise
 from tests.unit.runs import COMMAND, H200_INFO, Run, batches, measured, rows, simulated
 from tests.unit.scenes import E1, IDLE
-from tests.unit.sim_runs import run_end, run_start
+from tests.unit.sim_runs import run_end, run_file, run_start
 
 MIXED = [(0.2, E1), (0.2, IDLE | {"d": 0.4}), (0.13, E1 | {"T": 0.3}), (0.9, E1 | {"f": 1300})] * 6
 RUNS = {
@@ -42,7 +42,9 @@ def record(directory: Path, run: Run, *, batch: int, end: RunEnd | None = None) 
         recorder.append(table)
     recorder.close_stream()
     session = run.session(batch=batch)
-    summary = summarise(start, end, [(run.header, session)], version="1.2.3", directory=str(recorder.directory))
+    summary = summarise(
+        run_file(start, end, version="1.2.3"), [(run.header, session)], directory=str(recorder.directory)
+    )
     data = encode(summary)
     if end is not None:
         recorder.end(end, data)

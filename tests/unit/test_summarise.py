@@ -9,12 +9,13 @@ import pytest
 
 from satscore.core.fields import FIELDS, INDEX, Quality
 from satscore.core.gpu import GpuInfo
-from satscore.core.summary import GpuSummary, JobSummary, LossPart, RankSummary, Summary, decode, encode, json_schema
+from satscore.core.summary import JobSummary, RankSummary, Summary, decode, encode, json_schema
+from satscore.core.summary_gpu import GpuSummary, LossPart
 from satscore.run.results import summarise
 from satscore.views.text import render
 from tests.unit.runs import COMMAND, H200_INFO, Run, joined, measured, simulated
 from tests.unit.scenes import E1, IDLE
-from tests.unit.sim_runs import four_ranks, no_gpu, run_end, run_start
+from tests.unit.sim_runs import four_ranks, no_gpu, run_end, run_file, run_start
 
 PIPES = [f.name for f in FIELDS if f.name.endswith("_active_frac")]
 GAUGES = {"power_gpu_w": 600.0, "power_limit_gpu_w": 700.0, "temp_gpu_c": 60.0, "memory_used_bytes": 2.0**35}
@@ -35,7 +36,7 @@ def nvml_only() -> Run:
 
 def killed() -> Summary:
     run = simulated("sim:llm", 12)
-    return summarise(run_start(COMMAND), None, [(run.header, run.session())], version="0", directory=None)
+    return summarise(run_file(run_start(COMMAND), None, version="0"), [(run.header, run.session())], directory=None)
 
 
 SUMMARIES = {
@@ -102,7 +103,10 @@ def test_a_gpu_without_work_is_named():
     busy, idle = gpu_infos(2)
     tables = [measured([(5.0, E1)], gpus=[busy]).table, measured([(5.0, IDLE)], gpus=[idle]).table]
     summary = Run(header=measured(gpus=gpu_infos(2)).header, table=joined(tables)).summary()
-    assert any("GPU 1 had no work" in note and "CUDA_VISIBLE_DEVICES" in note for note in summary.notes)
+    [finding] = [finding for finding in summary.findings if finding.id == "GPU_IDLE_RANK"]
+    assert [name.gpu_index for name in finding.ranks] == [1]
+    assert "CUDA_VISIBLE_DEVICES" in finding.hint
+    assert not any("had no work" in note for note in summary.notes)
     alone = measured([(5.0, IDLE)]).summary()
     assert any("did the command use" in note for note in alone.notes)
     assert "no rule applies" in render(alone)
@@ -112,7 +116,7 @@ def test_gpus_without_work_do_not_look_like_a_stalled_host():
     tables = [measured([(5.0, E1), (0.2, IDLE)], gpus=[gpu_infos(4)[0]]).table]
     tables += [measured([(5.2, IDLE)], gpus=[gpu]).table for gpu in gpu_infos(4)[1:]]
     summary = Run(header=measured(gpus=gpu_infos(4)).header, table=joined(tables)).summary()
-    assert [finding.id for finding in summary.findings] == []
+    assert [finding.id for finding in summary.findings] == ["GPU_IDLE_RANK"]
     assert summary.job.gpus_scored_count == 4
 
 
@@ -264,14 +268,14 @@ def test_a_counter_above_its_bound_is_said():
     summary = measured([(10, E1 | {"T": 1.0, "f": 1980})]).summary()
     assert summary.job.score.bound_exceeded_frac == 1.0
     assert summary.job.score.score_pct == 100
-    assert any("102 %" in note for note in summary.notes)
+    assert "BOUND_EXCEEDED" in {finding.id for finding in summary.findings}
 
 
 def test_a_rate_above_the_best_known_kernel_is_said():
     summary = measured([(10, E1 | {"f": 1980})]).summary()
     assert summary.job.score.ceiling_exceeded_frac == 1.0
     assert summary.job.score.bound_exceeded_frac == 0
-    assert any("its entry is stale" in note for note in summary.notes)
+    assert "CALIBRATION_STALE" in {finding.id for finding in summary.findings}
 
 
 # --- rates
@@ -410,8 +414,30 @@ def test_a_summary_with_a_wrong_type_is_named_by_its_path():
 
 
 def test_numbers_carry_their_unit_in_their_key():
-    units = ("_pct", "_frac", "_s", "_w", "_mhz", "_bytes", "_bytes_s", "_flops_s", "_c", "_j", "_count", "_utc")
+    units = (
+        *[
+            "_pct",
+            "_frac",
+            "_s",
+            "_w",
+            "_mhz",
+            "_bytes",
+            "_flops_s",
+            "_c",
+            "_j",
+            "_count",
+            "_utc",
+            "_ns",
+            "_kwh",
+            "_pct_of_core",
+        ],
+    )
     plain = {
+        "dof",
+        "z",
+        "efficiency_ratio",
+        "speed_up",
+        "t_over_mfu",
         "rank",
         "local_rank",
         "index",
@@ -426,7 +452,7 @@ def test_numbers_carry_their_unit_in_their_key():
     for name, definition in schema.items():
         for key, kind in definition.get("properties", {}).items():
             if "number" in str(kind) or "integer" in str(kind):
-                assert key.endswith(units) or key in plain or key.endswith(("_pct_of_core",)), (name, key)
+                assert key.endswith(units) or key in plain, (name, key)
 
 
 @pytest.mark.parametrize("ending", [{"exit_code": 3}, {"exit_code": None, "exit_signal": "SIGKILL"}])

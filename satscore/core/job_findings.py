@@ -1,0 +1,201 @@
+"""What the rules are shown of a job, and what they find."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from satscore.core.facts import Facts, burst_terms, burstiness, facts_from
+from satscore.core.job_facts import DipFacts, JobFacts, RegimeFacts, Suspect
+from satscore.core.job_items import KINDS, NAMES, STEADY
+from satscore.core.job_phases import JobPhases
+from satscore.core.job_tree import JobTree
+from satscore.core.labels import Label
+from satscore.core.losses import CLOCK_PARTS, ISSUE_PARTS, MERGED_PARTS
+from satscore.core.rank_row import RankName, RankRow
+from satscore.core.rules import evaluate
+from satscore.core.rules_all import RULES
+from satscore.core.rules_ranks import idle_apart
+from satscore.core.run_facts import RunFacts
+from satscore.core.stragglers import find_suspects, idle_ranks, least_waiting
+from satscore.core.summarise import GpuResult
+from satscore.core.summary import FindingItem, NotJudgedItem
+from satscore.core.sums import Sums
+from satscore.core.units import MIB, POINTS, PPM
+from satscore.core.window_rows import MILLI
+
+TREE_PARTS = ("idle_long", "idle_short", "comm", "wait", "comm_or_wait", "grid", "transient", "persistent")
+
+
+class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU as the rules see it."""
+
+    name: RankName
+    facts: Facts
+    burst: tuple[float, float]
+    complete_us: int
+
+
+class ScopeSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums of the phases that are judged."""
+
+    whole: Sums
+    """Over all GPUs."""
+    working: Sums
+    """Over those that worked."""
+    is_steady: bool
+    """Whether they are of the steady phase only."""
+
+
+class JobFindings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rules say of a job."""
+
+    findings: list[FindingItem]
+    not_judged: list[NotJudgedItem]
+    suspects: tuple[Suspect, ...]
+
+
+def gpu_facts(name: RankName, gpu: GpuResult, sums: Sums, profile: str) -> GpuFacts:
+    """Return the facts of one GPU over the phases whose sums are given."""
+    used = gpu.sums.maxima.get("memory_used_mib")
+    whole = gpu.info.memory_total_bytes
+    facts = msgspec.structs.replace(
+        facts_from(sums, burstiness([burst_terms(sums)]), profile),
+        memory_used_frac=None if used is None or not whole else used / MILLI * MIB / whole,
+        vboost_level=gpu.info.vboost_level,
+    )
+    complete_us = sums.total(f"complete_us:{profile}")
+    return GpuFacts(name=name, facts=facts, burst=burst_terms(sums), complete_us=complete_us)
+
+
+def find(
+    facts: RunFacts,
+    phases: JobPhases,
+    tree: JobTree | None,
+    sums: ScopeSums,
+    rows: Sequence[RankRow],
+    gpus: Sequence[GpuFacts],
+    company: tuple[float | None, int],
+) -> JobFindings:
+    """Judge a job.
+
+    Args:
+        facts: Of the run.
+        phases: Of the job.
+        tree: Its loss tree; None for one GPU.
+        sums: Of the judged phases.
+        rows: All GPUs, compared.
+        gpus: Those that worked, each by itself.
+        company: The largest share of time with processes of others on a GPU, and the most of them at a look.
+    """
+    suspects = find_suspects(rows)
+    whole_us = sums.whole.total(f"complete_us:{facts.profile}")
+    judged = msgspec.structs.replace(
+        _scope_facts(facts, phases, tree, sums, gpus, len(idle_ranks(rows)) / max(1, len(rows))),
+        job=_job_facts(facts, phases, tree, rows, suspects, company),
+    )
+    per_gpu = [(gpu.name, gpu.facts, gpu.complete_us / whole_us if whole_us else 0.0) for gpu in gpus]
+    findings, not_judged = evaluate(RULES, judged, per_gpu=per_gpu)
+    return JobFindings(findings=findings, not_judged=not_judged, suspects=suspects)
+
+
+def _scope_facts(
+    facts: RunFacts,
+    phases: JobPhases,
+    tree: JobTree | None,
+    sums: ScopeSums,
+    gpus: Sequence[GpuFacts],
+    idle_frac: float,
+) -> Facts:
+    """Return the means of the GPUs that worked, with the loss of the whole job."""
+    base = facts_from(sums.working, burstiness([gpu.burst for gpu in gpus]), facts.profile)
+    fullest = max((gpu.facts.memory_used_frac for gpu in gpus if gpu.facts.memory_used_frac is not None), default=None)
+    base = msgspec.structs.replace(
+        base, memory_used_frac=fullest, vboost_level=gpus[0].facts.vboost_level if gpus else None
+    )
+    if tree is not None:
+        whole = facts_from(sums.whole, None, facts.profile)
+        loss = {part: tree.parts[part] for part in TREE_PARTS}
+        loss |= {part: whole.loss_points[part] for part in (*ISSUE_PARTS, *CLOCK_PARTS, *MERGED_PARTS)}
+        loss = idle_apart(loss, tree.product["load_balance"], idle_frac)
+        return msgspec.structs.replace(base, score_points=tree.score_points, score_by=whole.score_by, loss_points=loss)
+    if phases.is_steady and sums.is_steady:
+        return msgspec.structs.replace(
+            base, score_points=phases.score_points(STEADY), loss_points=phases.loss_points(STEADY)
+        )
+    return base
+
+
+def _job_facts(
+    facts: RunFacts,
+    phases: JobPhases,
+    tree: JobTree | None,
+    rows: Sequence[RankRow],
+    suspects: tuple[Suspect, ...],
+    company: tuple[float | None, int],
+) -> JobFacts:
+    told_apart = not phases.found.is_short
+    labels = [label for label in Label if told_apart and phases.chosen((label,)).any()]
+    return JobFacts(
+        has_pipe_counters=facts.has_pipe_counters,
+        no_counters_reason=facts.no_pipes_reason,
+        gpus_count=len(rows),
+        local_gpus_count=max(Counter(row.name.hostname for row in rows).values(), default=0),
+        run_s=float(len(phases.series)),
+        phase_s={NAMES[label]: float(phases.chosen((label,)).sum()) for label in labels},
+        start_cost_points=phases.cost_points((Label.STARTUP, Label.WARMUP)) if told_apart else None,
+        never_steady=phases.found.never_steady if told_apart else None,
+        regime_changes=_regime_changes(phases) if told_apart else None,
+        periodic=_periodic(phases),
+        load_balance=tree.product["load_balance"] if tree else None,
+        rank_spread=_rank_spread(phases),
+        block_s=tree.block_s if tree else None,
+        suspects=suspects,
+        idle_ranks=idle_ranks(rows),
+        least_waiting=least_waiting(rows),
+        shared_frac=company[0],
+        foreign_processes=company[1],
+        ci_points=phases.confidence.half_width if phases.confidence else None,
+    )
+
+
+def _regime_changes(phases: JobPhases) -> tuple[RegimeFacts, ...]:
+    return tuple(
+        RegimeFacts(
+            at_s=float(change.index),
+            before_points=POINTS * change.before_frac,
+            after_points=POINTS * change.after_frac,
+        )
+        for change in phases.found.changes
+    )
+
+
+def _periodic(phases: JobPhases) -> DipFacts | None:
+    found = phases.periodic
+    if found is None:
+        return None
+    return DipFacts(
+        kind=KINDS[phases.dip_kind],
+        count=found.dips_count,
+        period_s=found.period_s,
+        duration_s=found.duration_mean_s,
+        duty_frac=found.duty_frac,
+        cost_points=phases.cost_points((Label.DIP,)),
+    )
+
+
+def _rank_spread(phases: JobPhases) -> float | None:
+    """Return the standard deviation of V2 over ranks within a window, root mean square over time."""
+    series = phases.series
+    chosen = phases.chosen(STEADY) if phases.is_steady else np.ones(len(series), dtype=np.bool_)
+    time_ms = series.column("levels_ms")[chosen]
+    known = time_ms > 0
+    if not known.any():
+        return None
+    weight = time_ms[known].astype(np.float64)
+    mean = series.column("v2")[chosen][known] / weight / PPM
+    squared = series.column("v2_squared")[chosen][known] / weight / PPM
+    variance = np.maximum(0.0, squared - mean * mean)
+    return math.sqrt(float((variance * weight).sum() / weight.sum()))

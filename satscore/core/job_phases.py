@@ -1,0 +1,91 @@
+"""From the job's series to its phases: labels with hindsight, their scores, and how sure the steady one is."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from satscore.core.confidence import Confidence, confidence_of
+from satscore.core.dips import DipKind, Periodic, dip_kind, periodicity
+from satscore.core.job_series import MS_PER_S, JobSeries
+from satscore.core.labels import Label
+from satscore.core.losses import PARTS
+from satscore.core.marks import Mark, phase_marks
+from satscore.core.phases import Phases, find_phases
+from satscore.core.readings import BoolArray
+from satscore.core.units import PPM, points
+
+
+class JobPhases(msgspec.Struct, frozen=True, kw_only=True):
+    """The series of a job, labelled. ``found`` has one label per row of the series."""
+
+    series: JobSeries
+    found: Phases
+    periodic: Periodic | None
+    dip_kind: DipKind
+    confidence: Confidence | None
+    """In points, of the steady phase."""
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether there is a steady phase to take the headline from."""
+        return not self.found.is_short and self.complete_ms((Label.STEADY,)) > 0
+
+    def chosen(self, labels: Sequence[Label]) -> BoolArray:
+        """Return which rows belong to some phases, shape (n,)."""
+        return np.isin(self.found.labels, [int(label) for label in labels])
+
+    def time_s(self, labels: Sequence[Label]) -> float:
+        """Return the length of some phases; the first and the last window may be clipped."""
+        gpus = np.maximum(1, self.series.column("gpus"))
+        length_s = np.where(self.series.column("gpus") > 0, self.series.column("time_ms") / gpus / MS_PER_S, 1.0)
+        return float(length_s[self.chosen(labels)].sum())
+
+    def complete_ms(self, labels: Sequence[Label]) -> int:
+        """Return the complete time of some phases, GPU-ms."""
+        return self.series.total("complete_ms", self.chosen(labels))
+
+    def score_points(self, labels: Sequence[Label], name: str = "sat", over: str = "complete_ms") -> float | None:
+        """Return the mean of a column of the series over some phases, points; None where nothing is complete."""
+        return mean_points(self.series, self.chosen(labels), name, over)
+
+    def cost_points(self, labels: Sequence[Label]) -> float:
+        """Return the points that the whole run would have more, had some phases been steady."""
+        steady, here = self.score_points((Label.STEADY,)), self.score_points(labels)
+        whole_ms = self.series.total("complete_ms")
+        if steady is None or here is None or whole_ms == 0:
+            return 0.0
+        return max(0.0, (steady - here) * self.complete_ms(labels) / whole_ms)
+
+    def loss_points(self, labels: Sequence[Label]) -> dict[str, float]:
+        """Return the parts of the loss tree over some phases, points, means over GPUs."""
+        chosen = self.chosen(labels)
+        return {part: mean_points(self.series, chosen, f"loss:{part}") or 0.0 for part in PARTS}
+
+
+def mean_points(series: JobSeries, chosen: BoolArray, name: str, over: str = "complete_ms") -> float | None:
+    """Return the mean of a column over some rows, points."""
+    time_ms = series.total(over, chosen)
+    return points(series.total(name, chosen) / time_ms / PPM) if time_ms else None
+
+
+def label_job(series: JobSeries, marks: Sequence[Mark] = ()) -> JobPhases:
+    """Label a job's series (docs/method.md, "Phases").
+
+    Args:
+        series: Sums over all GPUs that count.
+        marks: The user's, in wall time.
+    """
+    sat = series.mean("sat", "complete_ms") / PPM
+    engine = series.mean("engine", "engine_ms") / PPM
+    found = find_phases(sat, engine, phase_marks(marks, series.first_index))
+    host_tx = series.mean("host_tx", "host_tx_ms") / PPM
+    steady = (found.labels == Label.STEADY) & ~np.isnan(sat)
+    parts = [points(1.0) * sat[low:high][steady[low:high]] for low, high in found.steady_segments]
+    return JobPhases(
+        series=series,
+        found=found,
+        periodic=None if found.is_short else periodicity(found.dips, max(1, len(series))),
+        dip_kind=dip_kind(found.dips, host_tx),
+        confidence=None if found.is_short else confidence_of([part for part in parts if len(part)]),
+    )
