@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from satscore.core.diagnosis import Diagnosis, Examined, GpuFinding, best_source
-from satscore.views.words import printable
+from satscore.views.lines import printable
 
 WIDTH = 100
 MIN_WIDTH = 60

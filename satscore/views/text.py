@@ -4,11 +4,13 @@ At most 25 lines of 100 columns (fewer on a narrow terminal), plain ASCII of our
 terminals, Slurm logs and CI output alike. Nothing is computed here but rounding.
 """
 
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
-from satscore.core.summary import FindingItem, LossPart, Summary
-from satscore.views import words
+from satscore.core.summary import FindingItem, Summary
+from satscore.core.summary_gpu import Score
+from satscore.views import words, words_loss, words_ranks, words_run
+from satscore.views.lines import LABEL, Lines, printable, shortened
 
 WIDTH = 100
 MIN_WIDTH = 60
@@ -16,164 +18,208 @@ MAX_LINES = 25
 MAX_FINDINGS = 3
 INDENT = "  "
 MAX_EVIDENCE = 3
-MAX_NOTE_LINES = 4
+NOTE_LINES = (4, 2, 1)
 MAX_REASON_LINES = 4
-LABEL = 11
-BAR_WIDTH = 14
-COMMAND_WIDTH = 40
+COMMAND_WIDTH, LEAST_COMMAND_WIDTH = 40, 10
+TELLING_RANGE_PCT = 1.0
+"""Missing counters that could have moved the score by less need no line."""
+REASON_OF_NO_SCORE = "NO_COUNTERS"
+"""This finding is what the line of the missing score says."""
+
+SACRIFICES = (
+    "evidence 3",
+    "evidence 2",
+    "advice 3",
+    "signals",
+    "notes",
+    "own cost",
+    "bound",
+    "evidence 1",
+    "scope",
+    "title",
+    "advice 2",
+    "progress",
+    "phases",
+    "GPUs",
+    "finding 3",
+    "advice 1",
+    "finding 2",
+    "most notes",
+    "range",
+)
+"""What to do without when the lines do not suffice, the least telling first: of the first three findings the
+evidence, the advice, or all but that there are more; of other sections all that one line does not hold; the range
+within which missing counters leave the score, since it is called partial all the same."""
 
 
 def render(summary: Summary, width: int = WIDTH) -> str:
-    """Return the text for people: at most 25 lines, after one blank line.
+    """Return the text for people: at most 25 lines, the first of them blank.
 
     Args:
         summary: What to show.
         width: Columns to keep within, at least 60; only the run directory is never shortened.
     """
-    return _Block(summary, max(MIN_WIDTH, min(width, WIDTH))).text()
+    columns = max(MIN_WIDTH, min(width, WIDTH))
+    return "\n".join(line.rstrip() for line in _fitted(summary, columns))
+
+
+def _fitted(summary: Summary, width: int) -> list[str]:
+    """Return the lines with as much in them as fits."""
+
+    def lines(given_up: Sequence[str]) -> list[str]:
+        return _Block(summary, width, frozenset(given_up)).lines()
+
+    enough = (n for n in range(len(SACRIFICES)) if len(lines(SACRIFICES[:n])) <= MAX_LINES)
+    given_up = SACRIFICES[: next(enough, len(SACRIFICES))]
+    for one in reversed(given_up):  # some saved nothing, or less than was left over in the end
+        fewer = tuple(other for other in given_up if other != one)
+        if len(lines(fewer)) <= MAX_LINES:
+            given_up = fewer
+    return lines(given_up)
+
+
+def _is_range_telling(score: Score) -> bool:
+    low, high = score.score_min_pct, score.score_max_pct
+    return score.partial or (low is not None and high is not None and high - low >= TELLING_RANGE_PCT)
 
 
 class _Block:
-    """One rendering: a summary laid out in a width."""
+    """One rendering: a summary laid out in a width, without some of SACRIFICES."""
 
-    def __init__(self, summary: Summary, width: int) -> None:
+    def __init__(self, summary: Summary, width: int, given_up: frozenset[str]) -> None:
         self._summary = summary
         self._width = width
+        self._given_up = given_up
+        self._lines = Lines(width)
 
-    def text(self) -> str:
+    def lines(self) -> list[str]:
+        """Return all lines."""
         scored = self._summary.headline.score_pct is not None
-        body = list(self._scored() if scored else self._unscored())
-        tail = list(self._tail())
-        notes = self._notes(MAX_NOTE_LINES)
-        room = MAX_LINES - 2 - len(body) - len(notes) - len(tail)
-        findings = list(self._findings(room)) if scored else []
-        lines = ["", self._title(), *body, *findings, *notes, *tail]
-        return "\n".join(line.rstrip() for line in lines)
+        body = chain(self._scored() if scored else self._unscored(), self._findings(scored=scored))
+        return ["", self._title(), *body, *self._notes(), *self._tail()]
 
-    def _line(self, label: str, text: str) -> str:
-        return f"{label:<{LABEL}}{self._short(text, self._width - LABEL)}"
-
-    def _short(self, text: str, room: int) -> str:
-        clean = words.printable(text)
-        return clean if len(clean) <= room else clean[: room - 3] + "..."
-
-    def _join(self, label: str, parts: Iterable[str], separator: str = " | ") -> str:
-        return self._line(label, separator.join(parts))
-
-    def _flow(self, label: str, parts: Iterable[str], separator: str = " | ", indent: str = "") -> Iterator[str]:
-        """Yield parts in as few lines as hold them; a line breaks between parts only."""
-        line = ""
-        for part in parts:
-            joined = f"{line}{separator}{part}" if line else f"{indent}{part}"
-            if line and len(joined) > self._width - LABEL:
-                yield self._line(label, line)
-                label, joined = "", f"{indent}{part}"
-            line = joined
-        if line:
-            yield self._line(label, line)
+    def _flow(
+        self, section: str, parts: Iterable[str], separator: str = " | ", *, label: str | None = None
+    ) -> list[str]:
+        """Return a section that may have to do with one line; its name is its label unless another is given."""
+        most = 1 if section in self._given_up else None
+        return self._lines.flow(section if label is None else label, parts, separator, most=most)
 
     def _title(self) -> str:
         before, command, after = words.title(self._summary)
         width = self._width - len("---  ---")
         room = width - sum(len(part) + len(" | ") for part in (*before, *after))
-        parts = [*before, self._short(command, max(10, min(COMMAND_WIDTH, room))), *after]
-        text = self._short(" | ".join(parts), width)
+        has_room = room >= min(len(command), LEAST_COMMAND_WIDTH)
+        parts = [*before, *([shortened(command, min(COMMAND_WIDTH, room))] if has_room else []), *after]
+        text = shortened(" | ".join(parts), width)
         return f"--- {text} " + "-" * max(3, self._width - len(text) - len("---  "))
 
     def _scored(self) -> Iterator[str]:
         summary, job = self._summary, self._summary.job
-        yield from self._flow("saturation", words.headline(job.score))
-        yield from self._flow("", words.scope(summary))
-        if job.score.coverage_frac < 1:
-            yield from (self._line("", text) for text in words.missing_range(job.score))
+        yield from self._lines.flow("saturation", words.headline(summary))
+        yield from self._flow("scope", words.scope(summary), label="")
+        if "range" not in self._given_up and _is_range_telling(job.score):
+            yield from (self._lines.line("", text) for text in words.missing_range(job.score))
+        yield from self._flow("phases", words_run.phases(summary), ", ")
         gpu = next(gpu for rank in summary.ranks for gpu in rank.gpus)
         peaks, source = words.peaks(summary, gpu)
-        yield self._line("bound", peaks)
-        yield self._line("", source)
-        yield from self._flow("", words.state(job.rates, gpu), "; ")
+        yield from self._flow("bound", peaks.split(", "), ", ")
+        yield from self._flow("bound", source.split(", "), ", ", label="")
+        yield from self._flow("bound", words.state(job.rates, gpu), "; ", label="")
         yield from self._losses()
         yield from self._gpus(shown=job.gpus_count > 1)
-        yield from self._flow("signals", words.signals(job.score, job.rates), ", ")
+        yield from self._flow("signals", words.signals(summary), ", ")
+        yield from self._progress()
+
+    def _progress(self) -> Iterator[str]:
+        if self._summary.progress is not None:
+            yield from self._flow("progress", words_run.progress(self._summary.progress))
 
     def _losses(self) -> Iterator[str]:
-        """Yield one line per top part, largest first, with its parts."""
-        for i, part in enumerate(self._parts()):
-            bar = "#" * round(part.points_pct / 100 * BAR_WIDTH)
-            text = f"{part.points_pct:4.1f} {bar:<{BAR_WIDTH}} {words.part_text(part)}"
-            yield self._line("lost" if i == 0 else "", text)
+        """Yield one line per top part, largest first, with its parts; then the job's as a product."""
+        rows = words_loss.losses(words_loss.top_parts(self._summary), self._lines.room)
+        yield from (self._lines.line("" if i else "lost", row) for i, row in enumerate(rows))
+        tree = words_loss.job_tree(self._summary)
+        if tree is not None:
+            is_other = tree.scope != self._summary.headline.kind
+            yield self._lines.fitting("factors", words_loss.factors(tree, is_other_scope=is_other))
 
-    def _parts(self) -> list[LossPart]:
-        loss = self._summary.job.loss
-        parts = [part for part in (loss.datasheet if loss else []) if part.points_pct >= words.SHOWN_PCT]
-        return sorted(parts, key=lambda part: -part.points_pct)
+    def _findings(self, *, scored: bool) -> Iterator[str]:
+        """Yield the first findings; what went wrong with the measurement itself comes first."""
+        findings = [f for f in self._summary.findings if scored or f.id != REASON_OF_NO_SCORE]
+        if scored and not findings:
+            parts = words_loss.top_parts(self._summary)
+            largest = f"; largest loss: {parts[0].name} {parts[0].points_pct:.1f}" if parts else ""
+            yield self._lines.line("findings", f"no rule applies{largest}")
+        shown = [f for i, f in enumerate(findings[:MAX_FINDINGS], 1) if f"finding {i}" not in self._given_up]
+        said = set[str]()
+        for i, finding in enumerate(shown, 1):
+            yield from self._finding(i, finding, [name for name in finding.tied_with if name not in said])
+            said.add(finding.id)
+        if len(shown) < len(findings):
+            yield self._lines.line("", f"{len(findings) - len(shown)} more in summary.json")
 
-    def _findings(self, room: int) -> Iterator[str]:
-        """Yield the first findings that fit; what went wrong with the measurement itself comes first."""
-        findings = self._summary.findings
-        if not findings:
-            largest = next((f"; largest loss: {p.name} {p.points_pct:.1f}" for p in self._parts()), "")
-            yield self._line("findings", f"no rule applies{largest}")
-        shown = 0
-        for finding in findings[:MAX_FINDINGS]:
-            lines = list(self._finding(finding))
-            if len(lines) > room:
-                break
-            yield from lines
-            shown, room = shown + 1, room - len(lines)
-        if shown < len(findings) and room:
-            yield self._line("", f"{len(findings) - shown} more in summary.json")
-
-    def _finding(self, finding: FindingItem) -> Iterator[str]:
-        at_stake = finding.points_pct >= words.SHOWN_PCT
-        points = f"{finding.points_pct:.1f} points" if at_stake else "no points at stake"
-        yield self._line(finding.severity, f"{finding.id}, {points}: {finding.title}")
-        because = [words.evidence(item) for item in finding.evidence[:MAX_EVIDENCE]]
-        because[:1] = [f"because {text}" for text in because[:1]]
-        yield from self._flow("", because, "; ", INDENT)
-        yield from self._flow("", [f"do: {finding.action}", f"next: {finding.next_command}"], "; ", INDENT)
+    def _finding(self, number: int, finding: FindingItem, ties: Sequence[str]) -> Iterator[str]:
+        """Yield the finding of a number; of two that are tied the first one says so."""
+        where = f" ({words_ranks.names(finding.ranks, self._summary, with_host=True)})" if finding.ranks else ""
+        at_stake = f", {finding.points_pct:.1f} points" if finding.points_pct >= words_loss.SHOWN_PCT else ""
+        tied = f", tied with {', '.join(ties)}" if ties else ""
+        head = [f"{finding.id}{where}{at_stake}{tied}", finding.title]
+        if "title" in self._given_up:
+            yield self._lines.line(finding.severity, ": ".join(head))
+        else:
+            yield from self._lines.flow(finding.severity, head, ": ")
+        if f"evidence {number}" not in self._given_up:
+            because = [words.evidence(item) for item in finding.evidence[:MAX_EVIDENCE]]
+            because[:1] = [f"because {text}" for text in because[:1]]
+            yield from self._lines.flow("", because, "; ", indent=INDENT)
+        if f"advice {number}" not in self._given_up:
+            advice = [f"do: {finding.action}", f"next: {finding.next_command}"]
+            yield from self._lines.flow("", advice, "; ", indent=INDENT)
 
     def _unscored(self) -> Iterator[str]:
         """Yield why there is no score, and what is known all the same."""
-        score, rates = self._summary.job.score, self._summary.job.rates
-        reason = self._wrapped(f"none: {self._summary.headline.reason}")[:MAX_REASON_LINES]
-        yield from (self._line("" if i else "score", line) for i, line in enumerate(reason))
+        summary, score = self._summary, self._summary.job.score
+        reason = self._lines.wrapped(f"none: {summary.headline.reason}")[:MAX_REASON_LINES]
+        yield from (self._lines.line("" if i else "score", line) for i, line in enumerate(reason))
         if score.grade is None:
-            yield from (self._line("", text) for text in words.missing_range(score))
-        achieved = list(words.achieved(rates))
-        if achieved:
-            yield self._join("achieved", achieved, ", ")
-        yield from self._gpus(shown=self._summary.job.gpus_scored_count > 0)
+            yield from (self._lines.line("", text) for text in words.missing_range(score))
+        yield from self._lines.flow("achieved", words.achieved(summary.job.rates), ", ")
+        yield from self._gpus(shown=summary.job.gpus_scored_count > 0)
+        yield from self._progress()
 
     def _gpus(self, *, shown: bool) -> Iterator[str]:
         """Yield the GPUs that count, where that says more than the headline, and those that do not."""
-        texts = [words.over_gpus(self._summary) if shown else "", words.unused(self._summary)]
-        for i, text in enumerate(filter(None, texts)):
-            yield self._line("" if i else "GPUs", text)
+        label = "GPUs"
+        if shown:
+            compared = [*words_ranks.over_gpus(self._summary), *words_ranks.suspects(self._summary)]
+            yield from self._flow(label, compared, ", ")
+            label = ""
+        unused = words_ranks.unused(self._summary)
+        if unused:
+            yield self._lines.line(label, unused)
 
-    def _wrapped(self, text: str) -> list[str]:
-        return textwrap.wrap(words.printable(text), self._width - LABEL)
-
-    def _notes(self, room: int) -> list[str]:
+    def _notes(self) -> list[str]:
         """Return notes that fit; the rest is counted and stands in the JSON."""
+        given_up = len(self._given_up & {"notes", "most notes"})
+        room = NOTE_LINES[given_up]
         said = self._summary.headline.reason or ""
         notes = [n for n in self._summary.notes if n not in said and not n.startswith("SIMULATED")]
         lines = list[str]()
         for shown, note in enumerate(notes):
-            wrapped = self._wrapped(note)
+            wrapped = self._lines.wrapped(note)
             is_last = shown == len(notes) - 1
             cut = len(lines) + len(wrapped) > room - (not is_last)
             if cut:
                 wrapped = wrapped[: max(0, room - 1 - len(lines))]
-            lines += [self._line("" if i else "note", line) for i, line in enumerate(wrapped)]
+            lines += [self._lines.line("" if i else "note", line) for i, line in enumerate(wrapped)]
             if cut:
                 rest = len(notes) - shown
-                return [*lines, self._line("note", f'{rest} not (wholly) shown: "notes" in summary.json')]
+                return [*lines, self._lines.line("note", f'{rest} not (wholly) shown: "notes" in summary.json')]
         return lines
 
     def _tail(self) -> Iterator[str]:
-        cost = list(words.own_cost(self._summary.cost, self._summary.source))
-        if cost:
-            yield self._join("own cost", cost)
+        yield from self._flow("own cost", words.own_cost(self._summary.cost, self._summary.source))
         if self._summary.run.directory:
             # Never shortened: people copy it.
-            yield f"{'files':<{LABEL}}{words.printable(self._summary.run.directory)}"
+            yield f"{'files':<{LABEL}}{printable(self._summary.run.directory)}"

@@ -3,59 +3,17 @@
 import shlex
 from collections.abc import Iterator
 
-from satscore.core.own_notes import gpu_number, gpu_numbers
-from satscore.core.summary import (
-    Bound,
-    Cost,
-    EvidenceItem,
-    Extreme,
-    GpuSummary,
-    LossPart,
-    Rates,
-    RunInfo,
-    Score,
-    SourceInfo,
-    Summary,
-)
+from satscore.core.summary import Cost, EvidenceItem, RunInfo, SourceInfo, Summary
+from satscore.core.summary_gpu import Bound, GpuSummary, Rates, Score
+from satscore.views.words_loss import SHOWN_PCT
+from satscore.views.words_run import duration
 
-SHOWN_PCT = 0.05
-"""Parts that would be printed as 0.0 are left out."""
 SAME_CAP_W = 0.5
 """A mean limit is kept in mW per window: it never differs by so much from a cap that held all the time."""
 REPLAY_WIDTH = 24
 """Columns for what is replayed: of a long path the end tells more."""
 LABEL_WIDTH = 40
 """More of a label would push the command and how it ended out of the title."""
-NAMES = {
-    "idle": "nothing on the GPU",
-    "coverage": "SMs empty",
-    "issue": "SMs wait",
-    "clock": "clock below rated",
-    "idle|coverage": "idle or SMs empty (cannot tell: engine counter missing)",
-    "coverage|issue": "SMs empty or waiting (cannot tell: SM counter missing)",
-    "idle|coverage|issue": "idle, empty or waiting (cannot tell: counters missing)",
-    "idle_long": "long gaps",
-    "idle_short": "short gaps",
-    "comm": "communication",
-    "wait": "collectives wait",
-    "comm_or_wait": "communication or waiting",
-    "grid": "small grids",
-    "issue_other": "at the other roof, up to",
-    "issue_stall": "stalls or wrong pipe",
-    "clock_power": "power cap",
-    "clock_thermal": "temperature",
-    "clock_hw": "hardware slowdown",
-    "clock_board": "board limit",
-    "clock_sync_boost": "sync boost",
-    "clock_app_clocks": "app clocks",
-    "clock_other": "no reason given",
-    "clock_unknown": "reason not readable",
-}
-
-
-def printable(text: str) -> str:
-    """Return text without control characters and line breaks: it goes to a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def mark(summary: Summary) -> str:
@@ -83,18 +41,30 @@ def _open_end(run: RunInfo) -> str:
     return "ended" if run.kind == "watch" and run.finished else "not finished"
 
 
-def headline(score: Score) -> Iterator[str]:
-    """Yield the score with its bracket, its attainable share, grade and coverage."""
-    yield f"{score.score_pct:.1f} of 100 (..{score.score_hi_pct:.1f})"
-    yield f"{score.score_attainable_pct:.1f} of the attainable"
+def headline(summary: Summary) -> Iterator[str]:
+    """Yield the score with its bracket and interval, its attainable share, grade and coverage: all of one scope."""
+    head, score, steady = summary.headline, summary.job.score, summary.job.steady
+    is_steady = head.kind == "steady" and steady is not None
+    attainable = steady.score_attainable_pct if is_steady and steady else score.score_attainable_pct
+    coverage = steady.coverage_frac if is_steady and steady else score.coverage_frac
+    yield f"{head.score_pct:.1f} of 100 (..{head.score_hi_pct:.1f})"
+    if head.ci95 is not None:
+        yield f"95 % {head.ci95.low_pct:.1f}..{head.ci95.high_pct:.1f}" + ("" if head.ci95.reliable else ", unreliable")
+    yield f"{attainable:.1f} of attainable"
     yield f"grade {score.grade}"
-    yield f"coverage {100 * score.coverage_frac:.0f} %" + (", partial" if score.partial else "")
+    yield f"coverage {100 * coverage:.0f} %" + (", partial" if score.partial else "")
 
 
 def scope(summary: Summary) -> Iterator[str]:
-    """Yield of which part of the run the score is, and which resource brought it."""
-    score = summary.job.score
-    yield f"{'short run: ' if summary.headline.short_run else ''}S over all {summary.run.observed_s:.1f} s read"
+    """Yield of which part of the run the score is, that of all of it, and which resource brought that."""
+    score, steady = summary.job.score, summary.job.steady
+    observed_s = summary.run.observed_s
+    if summary.headline.kind == "steady" and steady is not None:
+        # Windows at the edges count whole there: never say more than was read.
+        yield f"S of the steady {duration(min(steady.time_s, observed_s))}"
+        yield f"over all {duration(observed_s)}: {score.score_pct:.1f}"
+    else:
+        yield f"{'short run: ' if summary.headline.short_run else ''}S over all {observed_s:.1f} s read"
     by = [f"{name} {value:.1f}" for name, value in score.by_resource_pct.items() if value >= SHOWN_PCT]
     if by:
         yield f"profile {summary.method.profile}: " + " + ".join(by)
@@ -103,7 +73,8 @@ def scope(summary: Summary) -> Iterator[str]:
 def missing_range(score: Score) -> Iterator[str]:
     """Yield within which limits the score lies whatever the missing counters were."""
     if score.score_min_pct is not None and score.score_max_pct is not None:
-        yield f"S between {score.score_min_pct:.1f} and {score.score_max_pct:.1f} whatever was missing"
+        limits = f"{score.score_min_pct:.1f} and {score.score_max_pct:.1f}"
+        yield f"S over all between {limits} whatever was missing"
 
 
 def peaks(summary: Summary, gpu: GpuSummary) -> tuple[str, str]:
@@ -159,51 +130,18 @@ def _stated(rates: Rates, gpu: GpuSummary) -> str:
     return " (site)" if is_site else ""
 
 
-def part_text(part: LossPart) -> str:
-    """Return a part in words, with what it consists of where that is more than one thing."""
-    name = NAMES[part.name] if "|" in part.name else f"{part.name}: {NAMES[part.name]}"
-    inner = sorted((p for p in part.parts if p.points_pct >= SHOWN_PCT), key=lambda p: -p.points_pct)
-    if not inner:
-        return name
-    return f"{part.name}: {', '.join(f'{NAMES[p.name]} {p.points_pct:.1f}' for p in inner[:4])}"
-
-
-def over_gpus(summary: Summary) -> str:
-    """Return mean, worst and best over GPUs, or those that have a score where the job has none."""
-    job = summary.job
-    unscored = job.gpus_count - job.gpus_scored_count
-    head = f"{job.gpus_count}" + (f" ({unscored} without a score)" if unscored else "")
-    mean = "" if job.score.score_pct is None else f"mean {job.score.score_pct:.1f}, "
-    if job.worst is None or job.best is None:
-        return head
-    worst, best = (f"{e.score_pct:.1f} ({_which(summary, e)})" for e in (job.worst, job.best))
-    return f"{head}: {mean}worst {worst}, best {best}"
-
-
-def unused(summary: Summary) -> str:
-    """Return which GPUs are read but in no number here, and why; empty if there are none."""
-    gpus = [gpu for rank in summary.ranks for gpu in rank.gpus_unused]
-    if not gpus:
-        return ""
-    numbers = gpu_numbers(gpus)
-    many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
-    which = f"GPU {numbers}" if summary.job.ranks_count == 1 else many
-    is_seen = all(gpu.known_by == "process" for gpu in gpus)
-    why = "not used by the command" if is_seen else "not shown to the command's processes"
-    return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but {why}: not scored"
-
-
-def _which(summary: Summary, extreme: Extreme) -> str:
-    if summary.job.ranks_count > 1:
-        return f"rank {extreme.rank}"
-    return f"GPU {gpu_number(extreme.nvml_index, extreme.gpu_index)}"
-
-
-def signals(score: Score, rates: Rates) -> Iterator[str]:
+def signals(summary: Summary) -> Iterator[str]:
     """Yield the compact signals beside the headline; unknown ones say so."""
-    yield f"tensor {_number(score.tensor_score_pct)}"
-    yield f"DRAM {_number(score.dram_score_pct)}"
-    yield f"SMs {_number(score.sm_active_pct)}"
+    score, rates, steady = summary.job.score, summary.job.rates, summary.job.steady
+    if summary.headline.kind == "steady" and steady is not None:
+        yield f"tensor {_number(steady.tensor_score_pct)}"
+        yield f"DRAM {_number(steady.dram_score_pct)}"
+        is_part = steady.time_s < summary.run.observed_s - 1.0
+        yield f"{'over all: ' if is_part else ''}SMs {_number(score.sm_active_pct)}"
+    else:
+        yield f"tensor {_number(score.tensor_score_pct)}"
+        yield f"DRAM {_number(score.dram_score_pct)}"
+        yield f"SMs {_number(score.sm_active_pct)}"
     if score.link_pct is not None:
         yield f"{(score.link_name or '').replace('_', ' ')} {score.link_pct:.0f}"
     if score.power_pct is not None:
@@ -254,6 +192,7 @@ def own_cost(cost: Cost, source: SourceInfo) -> Iterator[str]:
         yield f"{cost.rss_max_bytes / 1e6:.0f} MB"
     if source.interval_mean_s is not None:
         late = f", {source.late_reads_count} reads late" if source.late_reads_count else ""
-        yield f"{source.name}: {source.readings_count} readings of {source.interval_mean_s:.2f} s{late}"
+        sums = ", scored from sums" if source.resolution == "sums" else ""
+        yield f"{source.name}: {source.readings_count} readings of {source.interval_mean_s:.2f} s{late}{sums}"
     if cost.recording_bytes is not None:
         yield f"recording {cost.recording_bytes / 1e3:.0f} kB"

@@ -1,0 +1,90 @@
+"""The words for GPUs and ranks: which are best and worst, which hold the job up, which do not count."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from satscore.core.own_notes import gpu_number, gpu_numbers
+from satscore.core.rank_row import RankName
+from satscore.core.summary import Extreme, Summary
+from satscore.core.summary_gpu import UnusedGpu
+
+MOST_NAMES = 4
+MANY_GPUS = 8
+"""Of more than this, quantiles tell more than the ends."""
+CAUSES = {
+    "thermal": "hot",
+    "power": "at its power cap",
+    "hw": "hardware slowdown",
+    "clock": "clock low",
+    "same_clock": "not by its clock",
+    "unknown": "",
+}
+
+
+def names(of: Sequence[RankName], summary: Summary, *, with_host: bool = False) -> str:
+    """Return GPUs as people find them again, ``rank 4, 5 on nid001235``; of many the first few.
+
+    Args:
+        of: The GPUs.
+        summary: Of the run that they are part of.
+        with_host: Say the node even if there is one only.
+    """
+    ordered = sorted(of, key=lambda name: (name.hostname, name.rank, name.gpu_index))
+    texts = []
+    for hostname, group in groupby(ordered[:MOST_NAMES], key=lambda name: name.hostname):
+        on = f" on {hostname}" if with_host or summary.job.nodes_count > 1 else ""
+        texts.append(f"{_numbers(list(group), summary)}{on}")
+    rest = len(ordered) - MOST_NAMES
+    return ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _numbers(of: Sequence[RankName], summary: Summary) -> str:
+    """Return the numbers of GPUs of one node."""
+    job = summary.job
+    if job.ranks_count == 1:
+        return "GPU " + ", ".join(gpu_number(name.nvml_index, name.gpu_index) for name in of)
+    if job.gpus_count == job.ranks_count:
+        return "rank " + ", ".join(str(name.rank) for name in of)
+    return ", ".join(f"rank {name.rank} GPU {gpu_number(name.nvml_index, name.gpu_index)}" for name in of)
+
+
+def over_gpus(summary: Summary) -> Iterator[str]:
+    """Yield how many GPUs there are, the worst, the best, of many also quantiles."""
+    job = summary.job
+    unscored = job.gpus_count - job.gpus_scored_count
+    head = f"{job.gpus_count}" + (f" ({unscored} without a score)" if unscored else "")
+    if job.worst is None or job.best is None:
+        yield head
+        return
+    worst, best = (f"{end.score_pct:.1f} ({_extreme(end, summary)})" for end in (job.worst, job.best))
+    yield f"{head}: worst {worst}"
+    yield f"best {best}"
+    if job.over_gpus is not None and job.gpus_count > MANY_GPUS:
+        over = job.over_gpus
+        yield f"5/50/95 %: {over.p5_pct:.1f}/{over.p50_pct:.1f}/{over.p95_pct:.1f}"
+
+
+def _extreme(end: Extreme, summary: Summary) -> str:
+    name = RankName(rank=end.rank, gpu_index=end.gpu_index, nvml_index=end.nvml_index, hostname=end.hostname)
+    return names([name], summary)
+
+
+def suspects(summary: Summary) -> Iterator[str]:
+    """Yield which ranks hold the job up, by kind and cause."""
+    found = summary.job.suspects
+    for kind, cause in dict.fromkeys((suspect.kind, suspect.cause) for suspect in found):
+        alike = [suspect.name for suspect in found if (suspect.kind, suspect.cause) == (kind, cause)]
+        why = f" ({CAUSES[cause]})" if CAUSES.get(cause) else ""
+        yield f"{kind}: {names(alike, summary, with_host=True)}{why}"
+
+
+def unused(summary: Summary) -> str:
+    """Return which GPUs are read but in no number here, and why; empty if there are none."""
+    gpus: list[UnusedGpu] = [gpu for rank in summary.ranks for gpu in rank.gpus_unused]
+    if not gpus:
+        return ""
+    many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
+    which = f"GPU {gpu_numbers(gpus)}" if summary.job.ranks_count == 1 else many
+    is_seen = all(gpu.known_by == "process" for gpu in gpus)
+    why = "not used by the command" if is_seen else "not shown to the command's processes"
+    return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but {why}: not scored"
