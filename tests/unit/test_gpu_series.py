@@ -10,7 +10,7 @@ from satscore.core.scorer import GpuScorer
 from tests.unit.runs import batches, simulated
 from tests.unit.scenes import H200
 
-RUN = simulated("sim:llm-faulty", 60)
+RUN = simulated("sim:llm-faulty", 75)
 
 
 def series_of(size: int) -> GpuSeries:
@@ -42,13 +42,13 @@ def test_it_is_the_series_of_a_job_of_one():
 
 
 def test_packed_it_is_a_third_or_less(monkeypatch):
-    monkeypatch.setattr(gpu_series, "CHUNK", 30)
+    monkeypatch.setattr(gpu_series, "CHUNK", 70)
     series = series_of(1000)
     columns = series.columns()
     assert len(columns) > 15
     packed = [len(data) for chunk in series._packed for _, data in chunk.values()]
     assert len(packed) >= len(columns)
-    assert sum(packed) < 0.5 * 30 * 4 * len(packed)
+    assert sum(packed) < 0.5 * 70 * 4 * len(packed)
 
 
 def test_gaps_are_rows_of_nothing():
