@@ -65,7 +65,7 @@ OPTIONS = (
     Option("profile", "profile", one_of(PROFILES), "NAME", "what may saturate: train (default), hpc, tensor"),
     Option("dtype", "dtype", one_of(DTYPES), "TYPE", f"format of the bound: {' '.join(DTYPES)}"),
     Option("out", "out", some_text, "DIR", "run directory (default: satscore-runs/<time>-<label>)"),
-    Option("record", "record", one_of(RECORDS), "HOW", "keep every reading: full (default), sums of them (report works, too), or no"),
+    Option("record", "record", one_of(RECORDS), "HOW", "what to keep: full (every reading, default), sums, no"),
     Option("json", "json", json_file, "FILE", "write the summary as JSON to FILE as well"),
     Option("label", "label", some_text, "TEXT", "a name for this run in reports"),
     Option("forward", "forward", one_of(POLICIES), "WHICH", "signals passed on: auto (default), always, never"),

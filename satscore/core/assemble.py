@@ -10,8 +10,9 @@ import msgspec
 
 from satscore.core.bounds import PROFILES
 from satscore.core.groups import group_of
+from satscore.core.headline import headline_of
 from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, gpu_facts
-from satscore.core.job_items import confidence_item, mark_items, phases_item, quantiles, steady_item, suspect_item
+from satscore.core.job_items import mark_items, phases_item, quantiles, steady_item, suspect_item
 from satscore.core.job_phases import JobPhases, label_job
 from satscore.core.job_rows import ALL_LABELS, name_of, row_of, sums_over
 from satscore.core.job_series import JobSeries, merge_series
@@ -30,20 +31,16 @@ from satscore.core.summarise import GpuResult, loss_of, score_of
 from satscore.core.summary import (
     SCHEMA_VERSION,
     Extreme,
-    Headline,
-    HeadlineKind,
     JobSummary,
     MethodInfo,
     Summary,
 )
 from satscore.core.summary_gpu import Rates, Score, UnusedGpu
-from satscore.core.summary_job import ConfidenceItem
 from satscore.core.sums import Sums
 from satscore.core.top import TopK
 from satscore.core.units import NS_PER_S
 from satscore.core.windows import WINDOW_NS
 
-SHORT_RUN_WINDOWS = 120
 MOST_RANKS = 1024
 """So many ranks stand in the summary each; of more, the worst."""
 WORST_RANKS = 64
@@ -169,7 +166,7 @@ class _Job:
             schema_version=SCHEMA_VERSION,
             satscore_version=facts.satscore_version,
             data_kind=facts.data_kind,
-            headline=self._headline(score),
+            headline=headline_of(phases, score, self._gpus, facts.dtype),
             run=facts.run,
             source=facts.source,
             method=self._method(),
@@ -191,29 +188,6 @@ class _Job:
             dtype=self._facts.dtype,
             group_by=self._facts.group_by,
         )
-
-    def _headline(self, score: Score) -> Headline:
-        """Return the number to print first: of the steady phase where there is one, else of the whole run."""
-        if score.score_pct is None:
-            return _headline("none", None, None, reason=score.missing["score_pct"])
-        steady = steady_item(self._phases)
-        if steady is None:
-            is_short = self._phases.found.is_short and self._is_brief(score)
-            why = "a short run: fewer than 120 windows of work" if is_short else "there is no steady phase"
-            return _headline("total", score.score_pct, score.score_hi_pct, short_run=is_short, ci=(None, why))
-        return _headline("steady", steady.score_pct, steady.score_hi_pct, ci=self._confidence())
-
-    def _is_brief(self, score: Score) -> bool:
-        """Whether there was little work; a long run without any is not short."""
-        return score.scope_gpu_s < len(self._gpus) * SHORT_RUN_WINDOWS * WINDOW_NS / NS_PER_S or not all(
-            is_idle(gpu) for gpu in self._gpus
-        )
-
-    def _confidence(self) -> tuple[ConfidenceItem | None, str | None]:
-        keys = ("dram_peak_bytes_s", f"flops_peak.{self._facts.dtype or 'bf16'}")
-        models = {gpu.model.id: gpu.model for gpu in self._gpus if gpu.model}.values()
-        peaks = [model.numbers[key].uncertainty_frac for model in models for key in keys if key in model.numbers]
-        return confidence_item(self._phases, max(peaks, default=0.0))
 
     def _job(self, score: Score, rates: Rates, tree: JobTree | None, found: JobFindings) -> JobSummary:
         has_score = score.score_pct is not None
@@ -257,28 +231,10 @@ class _Job:
         facts = self._facts
         missed = start_note(facts.run) if facts.data_kind == "measured" else None
         notes = own_notes(self._gpus, score, dtype=facts.dtype, interval_mean_s=facts.source.interval_mean_s)
+        groups = {row.group for row in self._rows}
+        if 1 < len(self._rows) == len(groups):
+            notes.append(f"--group-by {facts.group_by}: every GPU is alone in its group, so none can be named as slow")
         return [missed, *notes] if missed else notes
-
-
-def _headline(
-    kind: HeadlineKind,
-    score_pct: float | None,
-    score_hi_pct: float | None,
-    *,
-    short_run: bool = False,
-    reason: str | None = None,
-    ci: tuple[ConfidenceItem | None, str | None] = (None, "there is no score"),
-) -> Headline:
-    interval, why = ci
-    return Headline(
-        kind=kind,
-        score_pct=score_pct,
-        score_hi_pct=score_hi_pct,
-        short_run=short_run,
-        reason=reason,
-        ci95=interval,
-        ci_reason=why,
-    )
 
 
 def _extreme(name: RankName, score_pct: float) -> Extreme:

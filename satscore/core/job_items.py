@@ -169,7 +169,7 @@ def suspect_item(suspect: Suspect) -> SuspectItem:
 
 def mark_items(marks: Sequence[Mark], first_index: int) -> list[MarkItem]:
     """Return the user's marks with times since the first window."""
-    return [MarkItem(name=mark.name, at_s=mark.time_ns / NS_PER_S - first_index) for mark in marks]
+    return [MarkItem(name=mark.name, at_s=max(0.0, mark.time_ns / NS_PER_S - first_index)) for mark in marks]
 
 
 def quantiles(rows: Sequence[RankRow]) -> Quantiles | None:

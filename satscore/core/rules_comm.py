@@ -114,9 +114,9 @@ COMM_RULES = (
     ),
     Rule(
         id="IMBALANCE",
-        title="ranks wait for each other in turn: uneven work",
-        meaning="The busiest rank changes: at any time some ranks compute while others wait for them. Work per step "
-        "is uneven, without one rank that is always behind.",
+        title="ranks wait for each other: uneven work",
+        meaning="At any time some ranks compute while others wait for them: work is uneven. Either the busiest rank "
+        "changes (transient), or some are always behind and none stands out enough to be named (persistent).",
         conditions=(GPUS_COUNT.at_least(2), IMBALANCE_POINTS.at_least(5.0)),
         alternatives=(ALTERNATES,),
         evidence=(IMBALANCE_POINTS, RANK_SPREAD, WAIT, TRANSIENT, PERSISTENT, LOAD_BALANCE),

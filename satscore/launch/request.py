@@ -12,7 +12,7 @@ class RunOptions:
         period_s: Nominal time between two reads in s, at least 0.12.
         profile: The resources that may saturate: train, hpc or tensor.
         out: The run directory; None: chosen from the time and the label.
-        record: full or no.
+        record: full, sums or no.
         json: File that gets the summary as JSON as well; None: only the run directory.
         label: The user's name for the run; may be empty.
         dtype: The number format whose peak is the bound; None: the model's default.
