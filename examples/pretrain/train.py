@@ -22,6 +22,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
+try:
+    import satscore
+except ImportError:  # only what it would have said of itself is missing then
+    satscore = None
+
 REPORT_S = 2.0
 """Reading the loss waits for the GPU: about this often is enough."""
 WARMUP_STEPS = 10
@@ -110,7 +115,9 @@ class Trainer:
 
 
 class Reporter:
-    """Speed and loss in words, every few seconds.
+    """Speed and loss every few seconds: in words, and as progress of the run for a satscore around it.
+
+    Rank 0 reports, for the whole job.
 
     Args:
         trainer: Whose progress it is.
@@ -152,7 +159,17 @@ class Reporter:
         count, elapsed_s = steps - self._last_step, now_s - self._last_s
         step_ms = 1e3 * elapsed_s / count
         self._say(f"step {steps:6d}  loss {value:.4f}  {step_ms:8.1f} ms  {self._speed(count, elapsed_s)}")
+        self._tell_satscore(count)
         self._last_step, self._last_s = steps, now_s
+
+    def _tell_satscore(self, count: int) -> None:
+        """Say how many steps more are finished; nothing happens where no satscore runs around this program."""
+        if satscore is None:
+            return
+        tokens = count * self._tokens_per_step
+        satscore.progress(step=self._trainer.steps, tokens=tokens, flop=tokens * self._trainer.gpt.flop_per_token())
+        if self._last_step == 0:
+            satscore.mark("first step done")  # what lies before is loading, allocating and compiling
 
     def _speed(self, steps: int, elapsed_s: float) -> str:
         tokens_s = steps * self._tokens_per_step / elapsed_s

@@ -9,17 +9,18 @@ from typing import Literal
 import msgspec
 
 from satscore.core.bounds import PROFILES
+from satscore.core.gpu_series import US_PER_MS
 from satscore.core.groups import group_of
 from satscore.core.headline import headline_of
-from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, gpu_facts
-from satscore.core.job_items import mark_items, phases_item, quantiles, steady_item, suspect_item
+from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, find_unscored, gpu_facts
+from satscore.core.job_items import STEADY, mark_items, phases_item, quantiles, steady_item, suspect_item
 from satscore.core.job_phases import JobPhases, label_job
-from satscore.core.job_rows import ALL_LABELS, name_of, row_of, sums_over
+from satscore.core.job_rows import ALL_LABELS, WORK_LABELS, name_of, row_of, sums_over
 from satscore.core.job_series import JobSeries, merge_series
 from satscore.core.job_tree import JobTree, JobTreeBuilder
 from satscore.core.job_tree_item import job_tree_item
 from satscore.core.labels import Label
-from satscore.core.own_notes import is_idle, own_notes, start_note
+from satscore.core.own_notes import gpu_number, is_idle, own_notes, start_note, startup_note
 from satscore.core.progress import Progress, progress_of
 from satscore.core.progress_numbers import job_numbers
 from satscore.core.rank_blocks import RankBlocks
@@ -27,6 +28,7 @@ from satscore.core.rank_row import RankName, RankRow
 from satscore.core.rank_summary import context_of, rank_summary
 from satscore.core.rates import rates_of
 from satscore.core.run_facts import RankResult, RunFacts
+from satscore.core.stragglers import idle_ranks
 from satscore.core.summarise import GpuResult, loss_of, score_of
 from satscore.core.summary import (
     SCHEMA_VERSION,
@@ -38,7 +40,7 @@ from satscore.core.summary import (
 from satscore.core.summary_gpu import Rates, Score, UnusedGpu
 from satscore.core.sums import Sums
 from satscore.core.top import TopK
-from satscore.core.units import NS_PER_S
+from satscore.core.units import NS_PER_S, PPM, US_PER_S
 from satscore.core.windows import WINDOW_NS
 
 MOST_RANKS = 1024
@@ -46,6 +48,11 @@ MOST_RANKS = 1024
 WORST_RANKS = 64
 STEADY_SHARE = 0.5
 """The phases told apart live are used for ranks if they found so much of the steady time that hindsight finds."""
+ALL_STEADY_FRAC = 0.97
+"""With so much of the run steady by hindsight ranks are judged over all of it: then they agree with the headline."""
+LATE_FRAC, LATE_S = 0.01, 2.0
+"""A GPU may be read for so much less of the job than the others without a word."""
+MOST_NAMED = 8
 STEADY_LABELS = frozenset((Label.STEADY,))
 KEPT_TOTALS = tuple(f"{kind}:{name}" for name in ("engine", "power_module_w") for kind in ("sum", "known_us"))
 """What the notes of a job look at in every GPU."""
@@ -100,16 +107,19 @@ class _Job:
         self._facts = facts
         self._phases = phases
         self._outline = outline
-        steady_us = phases.series.total("time_ms", phases.chosen((Label.STEADY,))) * 1000
-        self._is_steady = phases.is_steady and outline.steady_us >= STEADY_SHARE * steady_us
+        self._is_steady = phases.is_steady and _tells_steady(phases, outline.steady_us)
         self._labels = STEADY_LABELS if self._is_steady else ALL_LABELS
-        self._tree = JobTreeBuilder(outline.block_s, self._labels)
+        self._compared = STEADY_LABELS if self._is_steady else WORK_LABELS
+        known_us = phases.series.total("levels_ms") * US_PER_MS // max(1, outline.gpus_count)
+        self._tree = JobTreeBuilder(outline.block_s, self._labels, least_known_us=known_us // 2)
+        self._span_us = round(phases.time_s(tuple(Label)) * US_PER_S)
+        self._unread_us, self._partly_read = 0, list[str]()
         self._sums, self._whole, self._working = Sums(), Sums(), Sums()
         self._rows: list[RankRow] = []
         self._working_gpus: list[GpuFacts] = []
         self._gpus: list[GpuResult] = []
         self._unused: list[UnusedGpu] = []
-        self._shown: dict[int, RankResult] = {}
+        self._shown: dict[tuple[int, str], RankResult] = {}
         self._worst = TopK(WORST_RANKS)
         self._hosts: set[str] = set()
 
@@ -119,7 +129,9 @@ class _Job:
         self._unused += rank.unused
         for position, gpu in enumerate(rank.gpus):
             self._add_gpu(rank, gpu, self._group(rank, position))
-        self._shown[rank.rank] = msgspec.structs.replace(rank, gpus=tuple(_without_state(gpu) for gpu in rank.gpus))
+        self._shown[rank.rank, rank.hostname] = msgspec.structs.replace(
+            rank, gpus=tuple(_without_state(gpu) for gpu in rank.gpus)
+        )
         if self._outline.ranks_count > MOST_RANKS:
             self._keep_worst(rank)
 
@@ -137,7 +149,8 @@ class _Job:
     def _add_gpu(self, rank: RankResult, gpu: GpuResult, group: str) -> None:
         facts, sums = self._facts, sums_over(gpu, self._labels)
         name = name_of(rank, gpu)
-        self._rows.append(row_of(rank, gpu, self._labels, profile=facts.profile, group=group))
+        self._rows.append(row_of(rank, gpu, self._compared, scored=sums, profile=facts.profile, group=group))
+        self._note_extent(name, gpu.sums.total("time_us"))
         self._tree.add(name, gpu.blocks)
         self._sums = self._sums.merge(gpu.sums)
         self._whole = self._whole.merge(sums)
@@ -146,18 +159,27 @@ class _Job:
             self._working_gpus.append(gpu_facts(name, gpu, sums, facts.profile))
         self._gpus.append(_light(gpu))
 
+    def _note_extent(self, name: RankName, time_us: int) -> None:
+        """Count the time of the job in which one of its GPUs was not read: it came late, or was lost."""
+        missing_us = self._span_us - time_us
+        if missing_us > max(LATE_FRAC * self._span_us, LATE_S * US_PER_S):
+            self._unread_us += missing_us
+            if len(self._partly_read) < MOST_NAMED:
+                which = f"rank {name.rank}, GPU {gpu_number(name.nvml_index, name.gpu_index)}"
+                self._partly_read.append(f"{which} ({time_us / US_PER_S:.0f} s)")
+
     def _keep_worst(self, rank: RankResult) -> None:
         rows = self._rows[len(self._rows) - len(rank.gpus) :]
         for row in rows:
             self._worst.add(-1.0 if row.score_points is None else row.score_points, row.name)
-        kept = {entry.rank for entry in self._worst.entries}
-        self._shown = {number: one for number, one in self._shown.items() if number in kept}
+        kept = {(entry.rank, entry.name.hostname) for entry in self._worst.entries}
+        self._shown = {key: one for key, one in self._shown.items() if key in kept}
 
     def summary(self) -> Summary:
         """Return the summary of all that was added."""
         facts, phases = self._facts, self._phases
         context = context_of(facts, self._gpus, self._unused)
-        score, rates = score_of(self._sums, context), rates_of(self._sums, context, self._gpus)
+        score, rates = score_of(self._all_time(), context), rates_of(self._sums, context, self._gpus)
         tree = self._tree.tree() if len(self._gpus) > 1 and score.score_pct is not None else None
         found = self._findings(score, tree)
         progress = self._progress(rates)
@@ -172,13 +194,19 @@ class _Job:
             method=self._method(),
             job=self._job(score, rates, tree, found),
             ranks=[rank_summary(rank, facts) for _, rank in sorted(self._shown.items())],
-            marks=mark_items(facts.marks, phases.series.first_index),
+            marks=mark_items(facts.marks, phases.series.first_index) if len(phases.series) else [],
             progress=progress,
             findings=found.findings,
             not_judged=found.not_judged,
             notes=notes,
             cost=facts.cost,
         )
+
+    def _all_time(self) -> Sums:
+        """Return the sums of the job with the time in which a GPU was not read as not known."""
+        profile, missing_us = self._facts.profile, self._unread_us
+        totals = {"time_us": missing_us, f"hi:{profile}": missing_us * PPM} if missing_us else {}
+        return self._sums.merge(Sums(totals=totals))
 
     def _method(self) -> MethodInfo:
         return MethodInfo(
@@ -210,7 +238,9 @@ class _Job:
             over_gpus=quantiles(self._rows),
             phases=phases_item(self._phases) if has_score else None,
             steady=steady_item(self._phases) if has_score else None,
-            tree=job_tree_item(tree, scope, self._whole) if tree else None,
+            tree=job_tree_item(tree, scope, self._whole, len(idle_ranks(self._rows)) / len(self._rows))
+            if tree
+            else None,
             suspects=[suspect_item(suspect) for suspect in found.suspects[:WORST_RANKS]],
             suspects_count=len(found.suspects),
         )
@@ -220,8 +250,9 @@ class _Job:
         shared = 0.0 if self._facts.data_kind == "simulated" else max(known, default=None)
         company = shared, max((gpu.foreign_count for gpu in self._gpus), default=0)
         sums = ScopeSums(whole=self._whole, working=self._working, is_steady=self._is_steady)
-        working = self._working_gpus if score.score_pct is not None else []
-        return find(self._facts, self._phases, tree, sums, self._rows, working, company)
+        if score.score_pct is None:  # without a score nothing has points, and nobody is compared
+            return find_unscored(self._facts, sums, company)
+        return find(self._facts, self._phases, tree, sums, self._rows, self._working_gpus, company)
 
     def _progress(self, rates: Rates) -> Progress | None:
         state, series = self._facts.progress, self._phases.series
@@ -234,7 +265,21 @@ class _Job:
         groups = {row.group for row in self._rows}
         if 1 < len(self._rows) == len(groups):
             notes.append(f"--group-by {facts.group_by}: every GPU is alone in its group, so none can be named as slow")
-        return [missed, *notes] if missed else notes
+        if self._partly_read:
+            notes.append(
+                f"of {self._span_us / US_PER_S:.0f} s only a part was read of {', '.join(self._partly_read)}: "
+                "the rest counts as not known, and these are not compared with the others"
+            )
+        phases = self._phases
+        start_s = 0.0 if phases.is_steady else phases.time_s((Label.STARTUP,))
+        begun = startup_note(start_s, phases.time_s(tuple(Label)))
+        return [note for note in (missed, begun) if note] + notes
+
+
+def _tells_steady(phases: JobPhases, steady_us: int) -> bool:
+    """Return whether the windows labelled steady while they came stand for the steady phase better than all do."""
+    time_us, whole_us = (phases.series.total("time_ms", rows) * US_PER_MS for rows in (phases.chosen(STEADY), None))
+    return not phases.is_marked and STEADY_SHARE * time_us <= steady_us and time_us < ALL_STEADY_FRAC * whole_us
 
 
 def _extreme(name: RankName, score_pct: float) -> Extreme:

@@ -44,7 +44,7 @@ def headline_of(phases: JobPhases, score: Score, gpus: Sequence[GpuResult], dtyp
             short_run=is_short,
             reason=None,
             ci95=None,
-            ci_reason="a short run: fewer than 120 windows of work" if is_short else "there is no steady phase",
+            ci_reason=_why_not_steady(phases, is_short=is_short),
         )
     interval, why_none = confidence_item(phases, _bound_uncertainty_frac(gpus, dtype))
     return Headline(
@@ -56,6 +56,14 @@ def headline_of(phases: JobPhases, score: Score, gpus: Sequence[GpuResult], dtyp
         ci95=interval,
         ci_reason=why_none,
     )
+
+
+def _why_not_steady(phases: JobPhases, *, is_short: bool) -> str:
+    if is_short:
+        return "a short run: fewer than 120 windows of work"
+    if phases.found.never_steady:
+        return "the level drifts throughout: another stretch would have another score"
+    return "there is no steady phase whose counters are known"
 
 
 def _is_brief(score: Score, gpus: Sequence[GpuResult]) -> bool:

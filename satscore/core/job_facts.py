@@ -72,7 +72,8 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     load_balance: float | None = None
     """J4/J3 of the job tree."""
     rank_spread: float | None = None
-    """Standard deviation of the busy share over ranks within a window, root mean square over time."""
+    """Standard deviation of the busy share over ranks within a window, root mean square over time, without what
+    the ranks differ by on average."""
     block_s: float | None = None
     """Resolution of the job tree."""
     suspects: tuple[Suspect, ...] = ()

@@ -26,6 +26,8 @@ from satscore.core.sums import Sums
 from satscore.core.units import MIB, POINTS, PPM
 from satscore.core.window_rows import MILLI
 
+START = "start"
+"""Points lost before the first and after the last work of a short run: no rule claims them."""
 TREE_PARTS = ("idle_long", "idle_short", "comm", "wait", "comm_or_wait", "grid", "transient", "persistent")
 
 
@@ -101,6 +103,23 @@ def find(
     return JobFindings(findings=findings, not_judged=not_judged, suspects=suspects)
 
 
+def find_unscored(facts: RunFacts, sums: ScopeSums, company: tuple[float | None, int]) -> JobFindings:
+    """Judge a job without a score: what needs one says so, the rest stands. Arguments as for ``find``."""
+    judged = msgspec.structs.replace(
+        facts_from(sums.working, None, facts.profile),
+        score_points=None,
+        loss_points={},
+        job=JobFacts(
+            has_pipe_counters=facts.has_pipe_counters,
+            no_counters_reason=facts.no_pipes_reason,
+            shared_frac=company[0],
+            foreign_processes=company[1],
+        ),
+    )
+    findings, not_judged = evaluate(RULES, judged)
+    return JobFindings(findings=findings, not_judged=not_judged, suspects=())
+
+
 def _scope_facts(
     facts: RunFacts,
     phases: JobPhases,
@@ -118,14 +137,36 @@ def _scope_facts(
     if tree is not None:
         whole = facts_from(sums.whole, None, facts.profile)
         loss = {part: tree.parts[part] for part in TREE_PARTS}
-        loss |= {part: whole.loss_points[part] for part in (*ISSUE_PARTS, *CLOCK_PARTS, *MERGED_PARTS)}
+        loss |= _shared(tree.parts["issue"], whole, ISSUE_PARTS) | _shared(tree.parts["clock"], whole, CLOCK_PARTS)
+        loss |= dict.fromkeys(MERGED_PARTS, 0.0)
         loss = idle_apart(loss, tree.product["load_balance"], idle_frac)
-        return msgspec.structs.replace(base, score_points=tree.score_points, score_by=whole.score_by, loss_points=loss)
-    if phases.is_steady and sums.is_steady:
+        base = msgspec.structs.replace(base, score_points=tree.score_points, score_by=whole.score_by, loss_points=loss)
+    elif phases.is_steady:
         return msgspec.structs.replace(
             base, score_points=phases.score_points(STEADY), loss_points=phases.loss_points(STEADY)
         )
-    return base
+    return base if phases.is_steady else _without_start(base, phases)
+
+
+def _shared(points_at_stake: float, facts: Facts, parts: Sequence[str]) -> dict[str, float]:
+    """Return a part of the job tree split as the same parts of the ranks are on average."""
+    whole = math.fsum(facts.loss_points[part] for part in parts)
+    return {part: points_at_stake * facts.loss_points[part] / whole if whole else 0.0 for part in parts}
+
+
+def _without_start(base: Facts, phases: JobPhases) -> Facts:
+    """Take the idle time before the first work out of what the rules judge: starting is no stall of the host.
+
+    Only where nothing else has done so: in runs without a steady phase.
+    """
+    outside = phases.chosen((Label.STARTUP, Label.TAIL))
+    whole_ms = phases.series.total("complete_ms")
+    if not whole_ms or outside.all():
+        return base
+    idle = POINTS * phases.series.total("loss:idle_long", outside) / PPM / whole_ms
+    loss = base.loss_points
+    kept = max(0.0, loss["idle_long"] - idle)
+    return msgspec.structs.replace(base, loss_points={**loss, "idle_long": kept, START: loss["idle_long"] - kept})
 
 
 def _job_facts(
@@ -150,7 +191,7 @@ def _job_facts(
         regime_changes=_regime_changes(phases) if told_apart else None,
         periodic=_periodic(phases),
         load_balance=tree.product["load_balance"] if tree else None,
-        rank_spread=_rank_spread(phases),
+        rank_spread=_alternating_spread(phases, rows),
         block_s=tree.block_s if tree else None,
         suspects=suspects,
         idle_ranks=idle_ranks(rows),
@@ -186,7 +227,20 @@ def _periodic(phases: JobPhases) -> DipFacts | None:
     )
 
 
-def _rank_spread(phases: JobPhases) -> float | None:
+def _alternating_spread(phases: JobPhases, rows: Sequence[RankRow]) -> float | None:
+    """Return the spread of V2 over ranks within a window, without what the ranks differ by all the time.
+
+    Nor does it hold what sets ranks without any work apart: they add no busy time, and are left out of the count.
+    """
+    idle = set(idle_ranks(rows))
+    busy = [row.busy for row in rows if row.busy is not None and row.name not in idle]
+    spread = _rank_spread(phases, 1.0 - len(idle) / max(1, len(rows)))
+    if spread is None or not busy:
+        return spread
+    return math.sqrt(max(0.0, spread**2 - float(np.var(busy))))
+
+
+def _rank_spread(phases: JobPhases, working_frac: float) -> float | None:
     """Return the standard deviation of V2 over ranks within a window, root mean square over time."""
     series = phases.series
     chosen = phases.chosen(STEADY) if phases.is_steady else np.ones(len(series), dtype=np.bool_)
@@ -194,7 +248,7 @@ def _rank_spread(phases: JobPhases) -> float | None:
     known = time_ms > 0
     if not known.any():
         return None
-    weight = time_ms[known].astype(np.float64)
+    weight = working_frac * time_ms[known]
     mean = series.column("v2")[chosen][known] / weight / PPM
     squared = series.column("v2_squared")[chosen][known] / weight / PPM
     variance = np.maximum(0.0, squared - mean * mean)

@@ -99,7 +99,8 @@ def confidence_item(job: JobPhases, bound_uncertainty_frac: float) -> tuple[Conf
         batch_windows_count=found.batch_windows,
         batches_count=found.batches_count,
         dof=found.dof,
-        reliable=found.is_reliable,
+        # A mean over several levels is that of no stretch, however exact it is.
+        reliable=found.is_reliable and len(job.found.steady_segments) == 1,
         systematic_pct=CLOCK_SAMPLING_POINTS + score * bound_uncertainty_frac,
     ), None
 
@@ -146,7 +147,8 @@ def _dips(job: JobPhases) -> DipsItem:
         periodic=periodic is not None,
         period_s=periodic.period_s if periodic else None,
         duration_s=time_s / len(dips) if dips else None,
-        kind=KINDS[job.dip_kind] if dips else None,
+        # One or two low stretches tell nothing of their cause.
+        kind=KINDS[job.dip_kind] if periodic else "unknown" if dips else None,
     )
 
 

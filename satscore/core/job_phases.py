@@ -13,6 +13,7 @@ from satscore.core.losses import PARTS
 from satscore.core.marks import Mark, phase_marks
 from satscore.core.phases import Phases, find_phases
 from satscore.core.readings import BoolArray
+from satscore.core.summarise import SCORE_COVERAGE_FRAC
 from satscore.core.units import PPM, points
 
 
@@ -25,11 +26,19 @@ class JobPhases(msgspec.Struct, frozen=True, kw_only=True):
     dip_kind: DipKind
     confidence: Confidence | None
     """In points, of the steady phase."""
+    is_marked: bool
+    """Whether the user has said where phases begin: what was labelled while it came does not know that."""
 
     @property
     def is_steady(self) -> bool:
-        """Whether there is a steady phase to take the headline from."""
-        return not self.found.is_short and self.complete_ms((Label.STEADY,)) > 0
+        """Whether there is a steady phase to take the headline from.
+
+        It must keep a level, and be known for half of its time, as every score.
+        """
+        if self.found.is_short or self.found.never_steady:
+            return False
+        time_ms = self.series.total("time_ms", self.chosen((Label.STEADY,)))
+        return time_ms > 0 and self.complete_ms((Label.STEADY,)) >= SCORE_COVERAGE_FRAC * time_ms
 
     def chosen(self, labels: Sequence[Label]) -> BoolArray:
         """Return which rows belong to some phases, shape (n,)."""
@@ -78,7 +87,8 @@ def label_job(series: JobSeries, marks: Sequence[Mark] = ()) -> JobPhases:
     """
     sat = series.mean("sat", "complete_ms") / PPM
     engine = series.mean("engine", "engine_ms") / PPM
-    found = find_phases(sat, engine, phase_marks(marks, series.first_index))
+    overrides = phase_marks(marks, series.first_index)
+    found = find_phases(sat, engine, overrides)
     host_tx = series.mean("host_tx", "host_tx_ms") / PPM
     steady = (found.labels == Label.STEADY) & ~np.isnan(sat)
     parts = [points(1.0) * sat[low:high][steady[low:high]] for low, high in found.steady_segments]
@@ -87,5 +97,8 @@ def label_job(series: JobSeries, marks: Sequence[Mark] = ()) -> JobPhases:
         found=found,
         periodic=None if found.is_short else periodicity(found.dips, max(1, len(series))),
         dip_kind=dip_kind(found.dips, host_tx),
-        confidence=None if found.is_short else confidence_of([part for part in parts if len(part)]),
+        is_marked=bool(overrides),
+        confidence=None
+        if found.is_short or found.never_steady
+        else confidence_of([part for part in parts if len(part)]),
     )

@@ -8,12 +8,14 @@ from satscore.core.labels import Label
 from satscore.core.rank_blocks import B
 from satscore.core.rank_row import RankName, RankRow
 from satscore.core.run_facts import RankResult
-from satscore.core.summarise import GpuResult
+from satscore.core.summarise import SCORE_COVERAGE_FRAC, GpuResult
 from satscore.core.sums import Sums, merge_all
 from satscore.core.units import PPM, US_PER_S
 from satscore.core.window_rows import MILLI
 
 ALL_LABELS = frozenset(Label)
+WORK_LABELS = frozenset((Label.WARMUP, Label.STEADY, Label.DIP))
+"""From the first to the last work: ranks that start at different times differ in nothing else."""
 
 
 def name_of(rank: RankResult, gpu: GpuResult) -> RankName:
@@ -28,14 +30,26 @@ def sums_over(gpu: GpuResult, labels: Collection[Label]) -> Sums:
     return merge_all(gpu.phase_sums[label] for label in sorted(labels) if label in gpu.phase_sums)
 
 
-def row_of(rank: RankResult, gpu: GpuResult, labels: frozenset[Label], *, profile: str, group: str) -> RankRow:
-    """Return the row of one GPU over some phases."""
+def row_of(
+    rank: RankResult, gpu: GpuResult, labels: frozenset[Label], *, scored: Sums, profile: str, group: str
+) -> RankRow:
+    """Return the row of one GPU.
+
+    Args:
+        rank: Whose GPU.
+        gpu: Its results.
+        labels: The phases over which it is compared.
+        scored: Its sums over the phases of which its score is.
+        profile: Key of PROFILES.
+        group: GPUs that it is compared with.
+    """
     sums, levels = sums_over(gpu, labels), gpu.blocks.total(labels)
     known_us = int(levels[B["known_us"]])
 
     def share(*columns: str) -> float | None:
         return sum(int(levels[B[c]]) for c in columns) / PPM / known_us if known_us else None
 
+    coverage_frac = _coverage_frac(scored, profile)
     known_engine_us = gpu.sums.total("known_us:engine")
     return RankRow(
         name=name_of(rank, gpu),
@@ -50,8 +64,8 @@ def row_of(rank: RankResult, gpu: GpuResult, labels: frozenset[Label], *, profil
         wait_frac=share("wait", "comm_or_wait"),
         # Of the whole run: a rank that never works has no phases of its own.
         engine_low_frac=gpu.sums.total("engine_low_us") / known_engine_us if known_engine_us else None,
-        score_points=profile_points(sums, profile),
-        coverage_frac=_coverage_frac(sums, profile),
+        score_points=profile_points(scored, profile) if coverage_frac >= SCORE_COVERAGE_FRAC else None,
+        coverage_frac=coverage_frac,
         sm_clock_mhz=sums.mean("sm_clock_mhz"),
         temp_max_c=sums.maxima["temp_gpu_c"] / MILLI if "temp_gpu_c" in sums.maxima else None,
         throttle={reason: sums.mean(f"throttle_{reason}") for reason in THROTTLE_REASONS},

@@ -22,6 +22,7 @@ IDLE_PARTS = ("idle_long", "idle_short")
 COVERAGE_PARTS = ("comm", "wait", "comm_or_wait", "grid")
 JOB_PARTS = (*IDLE_PARTS, *COVERAGE_PARTS, "transient", "persistent", "issue", "clock")
 FACTORS = ("availability", "communication", "transient_balance", "load_balance", "issue", "clock")
+ALL_LABELS = frozenset(Label)
 WAIT_DISCOUNT = 0.5
 """How far waiting devalues a busy share when the pacing rank is chosen.
 
@@ -69,15 +70,18 @@ class JobTreeBuilder:
     Args:
         length_s: Length of the blocks in s, as ``common_length_s`` says it.
         labels: The phases that are judged; blocks of the same time are added up over them.
+        least_known_us: Known time from which on a GPU may lead a block at all: of one that was hardly read
+            the largest share is chance.
     """
 
-    def __init__(self, length_s: int, labels: frozenset[Label]) -> None:
+    def __init__(self, length_s: int, labels: frozenset[Label], *, least_known_us: int = 0) -> None:
         self._length_s = length_s
         self._labels = labels
         self._numbers: IntArray = np.empty(0, dtype=np.int64)
         self._known_us: IntArray = np.empty(0, dtype=np.int64)
-        self._busiest = _Leaders(3)
-        self._pacing = _Leaders(4)
+        self._least_known_us = least_known_us
+        self._busiest = _Leaders(4)
+        self._pacing = _Leaders(5)
         self._totals: dict[RankName, list[int]] = {}
 
     def add(self, name: RankName, blocks: RankBlocks) -> None:
@@ -96,10 +100,20 @@ class JobTreeBuilder:
         share = rows / (rows[:, :1] * PPM)
         busy, waits = share[:, B["v2"]], share[:, B["wait"]] + share[:, B["comm_or_wait"]]
         order = np.broadcast_to(np.array([-name.rank, -name.gpu_index], dtype=np.float64), (len(at), 2))
-        self._busiest.offer(at, np.column_stack([busy, order]), rows)
+        fit = self._fit(blocks, rows[:, B["known_us"]])
+        self._busiest.offer(at, np.column_stack([fit, busy, order]), rows)
         pace = busy * (1.0 - WAIT_DISCOUNT * waits)
-        self._pacing.offer(at, np.column_stack([pace, share[:, B["v1"]], order]), rows)
+        self._pacing.offer(at, np.column_stack([fit, pace, share[:, B["v1"]], order]), rows)
         self._totals[name] = rows.sum(axis=0).tolist()
+
+    def _fit(self, blocks: RankBlocks, known_us: IntArray) -> FloatArray:
+        """Return in which blocks a GPU was known for long enough to lead before others, 1 or 0: shape (m,).
+
+        That is half as long as it usually was: where the run begins or ends, all are known for less.
+        """
+        enough = int(blocks.total(ALL_LABELS)[B["known_us"]]) >= self._least_known_us
+        fit: FloatArray = ((2 * known_us >= np.median(known_us)) & enough).astype(np.float64)
+        return fit
 
     def tree(self) -> JobTree | None:
         """Return the tree of the ranks so far; None where no level of any is known.

@@ -6,19 +6,22 @@ from typing import Literal
 
 from satscore.core.job_tree import COVERAGE_PARTS, IDLE_PARTS, JobTree
 from satscore.core.losses import CLOCK_PARTS, ISSUE_PARTS
+from satscore.core.rules_ranks import idle_apart
 from satscore.core.summary_gpu import LossPart
 from satscore.core.summary_job import JobTreeItem
 from satscore.core.sums import Sums
 
 
-def job_tree_item(tree: JobTree, scope: Literal["steady", "total"], sums: Sums) -> JobTreeItem:
+def job_tree_item(tree: JobTree, scope: Literal["steady", "total"], sums: Sums, idle_frac: float) -> JobTreeItem:
     """Return the tree.
 
     Args:
         tree: Of the job.
         scope: The part of the run that it is of.
         sums: Of the same GPUs and phases: how issue and clock split is the mean over ranks.
+        idle_frac: Share of the GPUs that never worked: what they lose is no imbalance.
     """
+    between = idle_apart(tree.parts, tree.product["load_balance"], idle_frac)
     means = {part: float(sums.total(f"loss:{part}")) for part in (*ISSUE_PARTS, *CLOCK_PARTS)}
     return JobTreeItem(
         scope=scope,
@@ -27,7 +30,8 @@ def job_tree_item(tree: JobTree, scope: Literal["steady", "total"], sums: Sums) 
             _group("idle", [_leaf(part, tree.parts[part]) for part in IDLE_PARTS]),
             _group("coverage", [_leaf(part, tree.parts[part]) for part in COVERAGE_PARTS]),
             _leaf("transient", tree.parts["transient"]),
-            _leaf("persistent", tree.parts["persistent"]),
+            _leaf("persistent", between["persistent"]),
+            *([_leaf("idle_ranks", between["idle_ranks"])] if between["idle_ranks"] > 0 else []),
             _group("issue", _shared(tree.parts["issue"], means, ISSUE_PARTS)),
             _group("clock", _shared(tree.parts["clock"], means, CLOCK_PARTS)),
         ],

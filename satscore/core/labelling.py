@@ -14,7 +14,7 @@ from satscore.core.readings import IntArray
 from satscore.core.units import PPM
 from satscore.core.window_rows import WindowRows
 
-LAG_S = 30
+LAG_S = 600
 """A GPU that is so far behind the others (it was lost, say) is not waited for."""
 WORKING_ENGINE_FRAC = 0.2
 """GPUs with less work do not count while others have more: not all that are visible are used."""

@@ -13,6 +13,8 @@ SLOW_READS_S = 0.9
 """Less than the second from which on it holds: the last read of a run is short."""
 CAP_EXCEEDED_FRAC = 1.1
 """A mean so far above a cap is no overshoot of the regulation: the cap is not the one in force."""
+START_FRAC = 0.1
+"""So much of a short run may be start-up without a word."""
 MISSED_FRAC, MISSED_S = 0.05, 1.0
 """So much of a command may lie outside of what was read without a word: opening the counters takes time."""
 
@@ -44,6 +46,13 @@ def own_notes(
             f"reads of {interval_mean_s:.2g} s: no window is shorter than they are, the clock part is a lower bound"
         )
     return notes
+
+
+def startup_note(startup_s: float, whole_s: float) -> str | None:
+    """Return how much of a run without phases passed before the first work on a GPU, where that matters."""
+    if whole_s <= 0 or startup_s < START_FRAC * whole_s or startup_s >= whole_s:
+        return None
+    return f"the first {startup_s:.0f} s had no work on the GPU: start-up, which is in S but in no finding"
 
 
 def start_note(run: RunInfo) -> str | None:

@@ -100,12 +100,19 @@ def _spread(labels: LabelArray, known: IntArray, n: int) -> LabelArray:
 
 
 def _marked(labels: LabelArray, marks: Sequence[PhaseMark]) -> LabelArray:
-    """Return labels with each mark's from its window to the next mark."""
+    """Return labels with each mark's from its window to the next mark.
+
+    Steady says that the start is over: dips and the tail after it are still found.
+    """
     out = labels.copy()
     ordered = [*sorted(marks, key=lambda mark: mark.index), PhaseMark(len(labels), None)]
     for mark, following in itertools.pairwise(ordered):
-        if mark.label is not None:
-            out[max(mark.index, 0) : max(following.index, 0)] = mark.label
+        marked = slice(max(mark.index, 0), max(following.index, 0))
+        if mark.label is Label.STEADY:
+            begins = np.isin(out[marked], (Label.STARTUP, Label.WARMUP))
+            out[marked][begins] = Label.STEADY
+        elif mark.label is not None:
+            out[marked] = mark.label
     return out
 
 

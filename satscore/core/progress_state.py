@@ -5,6 +5,7 @@ any order, in some kilobytes whatever the number of steps.
 """
 
 import math
+from typing import Annotated
 
 import msgspec
 
@@ -18,7 +19,19 @@ PROCESSES_MAX = 4096
 """Processes whose clock is kept; of more, the one that was silent longest starts anew."""
 STEP_JUMP_MAX = 1_000_000
 """A larger difference of two step numbers is another count and not so many steps."""
+WRONG_MAX = 1_000_000
+"""Wrong values that one line may state."""
 _LIMB_BITS = 62
+COUNT_MAX = 1 << 40
+"""More calls than any run has; sums of that many files' counts stay within 64 bits."""
+TIME_MAX_NS = 1 << 62
+"""The year 2116: what is that far from 1970 is no time, and differences fit into 64 bits."""
+BIN_MAX = int(math.log(2 * TIME_MAX_NS) / _LOG_RATIO)
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+Limb = Annotated[int, msgspec.Meta(ge=0, lt=1 << _LIMB_BITS)]
+TimeNs = Annotated[int, msgspec.Meta(gt=-TIME_MAX_NS, lt=TIME_MAX_NS)]
+LengthNs = Annotated[int, msgspec.Meta(ge=0, le=2 * TIME_MAX_NS - 1)]
+Bin = Annotated[int, msgspec.Meta(ge=0, le=BIN_MAX)]
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +43,9 @@ class Amount(msgspec.Struct, frozen=True, kw_only=True):
         low: Lower limb, 0 to 2^62 - 1.
     """
 
-    calls_count: int = 0
-    high: int = 0
-    low: int = 0
+    calls_count: Count = 0
+    high: Limb = 0
+    low: Limb = 0
 
     @property
     def total(self) -> int:
@@ -64,19 +77,19 @@ class ProgressState(msgspec.Struct, frozen=True, kw_only=True):
         lost_bytes: Lines that came faster than they could be read; the amounts are not known then.
     """
 
-    first_ns: int | None = None
-    last_ns: int | None = None
-    calls_count: int = 0
-    processes_count: int = 0
-    step_calls_count: int = 0
-    steps_count: int = 0
-    times: dict[int, int] = msgspec.field(default_factory=dict)
-    longest_ns: int = 0
+    first_ns: TimeNs | None = None
+    last_ns: TimeNs | None = None
+    calls_count: Count = 0
+    processes_count: Count = 0
+    step_calls_count: Count = 0
+    steps_count: Count = 0
+    times: dict[Bin, Count] = msgspec.field(default_factory=dict)
+    longest_ns: LengthNs = 0
     tokens: Amount = Amount()
     flop: Amount = Amount()
-    wrong_count: int = 0
-    clock_back_count: int = 0
-    lost_bytes: int = 0
+    wrong_count: Count = 0
+    clock_back_count: Count = 0
+    lost_bytes: Limb = 0
 
     def merge(self, other: "ProgressState") -> "ProgressState":
         """Return the state of both sets; neither is changed."""
@@ -148,11 +161,14 @@ class ProgressMeter:
         self._longest_ns = self._steps_count = 0
 
     def add(self, call: Step) -> None:
-        """Take one call."""
+        """Take one call; one at a time that cannot be is only counted as wrong."""
+        if abs(call.time_ns) >= TIME_MAX_NS:
+            self._counts["wrong"] += 1
+            return
         first_ns, last_ns = self._range or (call.time_ns, call.time_ns)
         self._range = min(first_ns, call.time_ns), max(last_ns, call.time_ns)
         self._counts["calls"] += 1
-        self._counts["wrong"] += call.wrong_count
+        self._counts["wrong"] += min(call.wrong_count, WRONG_MAX)
         key = (call.rank, call.pid)
         clock = self._clocks.pop(key, None)
         if clock is None:

@@ -130,10 +130,10 @@ PHASE_RULES = (
     Rule(
         id="NEVER_STEADY",
         title="the run never reached a steady level",
-        meaning="More than half of the run would have to be cut off as warm-up: the level still drifts, or the run "
-        "is a series of different things. The steady score speaks for little of it.",
+        meaning="The level drifts from end to end, or the run is a series of different things: there is no level that "
+        "a part of it keeps. The headline is that of the whole run, and there is no interval.",
         conditions=(UNSETTLED.at_least(1),),
-        evidence=(RUN_LENGTH, START_FRAC),
+        evidence=(RUN_LENGTH,),
         advice=Advice(
             action="run longer, or mark the phases",
             hint="Let it run longer; mark phases with satscore mark steady; look at the course of the score for "

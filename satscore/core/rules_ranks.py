@@ -110,14 +110,34 @@ RANK_RULES = (
             next_command=_DRAIN,
         ),
         variants={
-            cause: Advice(action="leave the node out, report it", hint=hint, next_command=_DRAIN)
-            for cause, hint in {
-                "thermal": "It is hot and its clock is lowered: run without that node (sbatch --exclude), report it.",
-                "power": "A power cap holds its clock below that of the others: compare the power limits of the nodes "
-                "(nvidia-smi -q -d POWER), run without that node until they agree.",
-                "hw": "A hardware slowdown or power brake holds its clock down: run without that node, report it.",
-                "clock": "Its clock is lower than the others' and no reason is given: locked clocks, or other "
-                "application clocks; reset them with nvidia-smi -rgc, or run without that node.",
+            cause: Advice(action=action, hint=hint, next_command=command)
+            for cause, (action, hint, command) in {
+                "thermal": (
+                    "leave the node out, report it",
+                    "It is hot and its clock is lowered: run without that node (sbatch --exclude), report it.",
+                    "nvidia-smi -q -d TEMPERATURE,PERFORMANCE",
+                ),
+                "power": (
+                    "compare the power limits of the GPUs",
+                    (
+                        "A power cap holds its clock below that of the others: compare the limits (nvidia-smi -q -d "
+                        "POWER), run without that node until they agree."
+                    ),
+                    "nvidia-smi -q -d POWER",
+                ),
+                "hw": (
+                    "leave the node out, report it",
+                    "A hardware slowdown or power brake holds its clock down: run without that node, report it.",
+                    _DRAIN,
+                ),
+                "clock": (
+                    "unlock its clock, or leave it out",
+                    (
+                        "Its clock is lower than the others' and no reason is given: locked clocks, or other "
+                        "application clocks; reset them with nvidia-smi -rgc, or run without that node."
+                    ),
+                    "nvidia-smi -q -d CLOCK,PERFORMANCE",
+                ),
             }.items()
         },
         variant=_cause,

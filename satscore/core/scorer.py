@@ -70,7 +70,8 @@ class GpuScorer:
         known = rows.index < first_index + len(labels)
         self._waiting = [rows.select(~known)] if not known.all() else []
         rows = rows.select(known)
-        phase = labels[rows.index - first_index]
+        # A GPU that was read before all others began has windows before the first label.
+        phase = np.where(rows.index < first_index, Label.STARTUP, labels[np.maximum(rows.index - first_index, 0)])
         for label in map(Label, np.unique(phase).tolist()):
             mine = rows.select(phase == label)
             add_rows(self.phase_sums.setdefault(label, Sums()), mine)

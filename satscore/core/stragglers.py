@@ -24,6 +24,8 @@ SD_PER_MAD = 1.4826
 LEAST_SPREAD_FRAC = 0.005
 """Added to the spread: ranks that agree to less than this differ by noise only."""
 SLOW_EFFICIENCY_RATIO = 0.95
+SLOWNESS_SHARE_OF_EXCESS = 0.5
+"""... or if that explains at least half of what it is busier by: a GPU may be named that is 4 % slow."""
 CLOCK_SHARE_OF_SLOWNESS = 0.5
 """A clock explains a slow GPU if it lacks at least half of what the GPU lacks."""
 REASON_EXCESS_FRAC = 0.05
@@ -33,6 +35,8 @@ IDLE_WINDOWS_FRAC = 0.95
 WORKING_ENGINE_FRAC = 0.3
 WAIT_GAP_FRAC = 0.05
 MANY_RANKS = 64
+ALIKE_KNOWN_FRAC = 0.9
+"""A rank that was read for less of the time (it came late, its GPU was lost) is not compared."""
 ALIKE_BUSY_FRAC = 0.05
 """Within this of the median a busy share does not tell a rank from the others."""
 
@@ -90,7 +94,14 @@ def _groups(rows: Sequence[RankRow]) -> list[list[RankRow]]:
     for row in rows:
         if not _is_idle(row) and row.busy is not None and row.busy_lo is not None:
             groups[row.group].append(row)
-    return [group for group in groups.values() if len(group) > 1]
+    known = [_read_alike(group) for group in groups.values()]
+    return [group for group in known if len(group) > 1]
+
+
+def _read_alike(group: list[RankRow]) -> list[RankRow]:
+    """Return the ranks that were read for about as long as the others: a mean over other times says nothing."""
+    usual_s = statistics.median(row.known_s for row in group)
+    return [row for row in group if row.known_s >= ALIKE_KNOWN_FRAC * usual_s]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +181,8 @@ def _suspect(row: RankRow, z: float, excess_frac: float, typical: _Typical, rank
     if efficiency is None or not typical.efficiency:
         return None
     ratio = efficiency / typical.efficiency
-    slow = ratio <= SLOW_EFFICIENCY_RATIO
+    explained = SLOWNESS_SHARE_OF_EXCESS * (1.0 - typical.busy / (row.busy or 1.0))
+    slow = ratio <= max(SLOW_EFFICIENCY_RATIO, 1.0 - explained)
     others = typical.without(row)
     return Suspect(
         name=row.name,

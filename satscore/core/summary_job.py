@@ -23,7 +23,8 @@ class ConfidenceItem(msgspec.Struct, frozen=True, kw_only=True):
     dof: float
     """Degrees of freedom after the inflation for what dependence is left."""
     reliable: bool
-    """Steady for 300 windows or more: below, the interval covers the truth less often than it says."""
+    """Steady at one level for 300 windows or more. With fewer the interval covers the truth less often than it
+    says; of several levels it is that of their mean, where no stretch of the run lies."""
     systematic_pct: float
     """What a comparison across machines adds, linearly: clock sampling and the bound's own uncertainty."""
 

@@ -141,8 +141,8 @@ class _Block:
         yield from (self._lines.line("" if i else "lost", row) for i, row in enumerate(rows))
         tree = words_loss.job_tree(self._summary)
         if tree is not None:
-            is_other = tree.scope != self._summary.headline.kind
-            yield self._lines.fitting("factors", words_loss.factors(tree, is_other_scope=is_other))
+            where = words_loss.other_time(tree, self._summary.headline)
+            yield self._lines.fitting("factors", words_loss.factors(tree, where))
 
     def _findings(self, *, scored: bool) -> Iterator[str]:
         """Yield the first findings; what went wrong with the measurement itself comes first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from satscore.core.summary import Summary
+from satscore.core.summary import Headline, Summary
 from satscore.core.summary_gpu import LossPart
 from satscore.core.summary_job import JobTreeItem
 
@@ -18,6 +18,7 @@ NAMES = {
     "coverage": "SMs empty",
     "transient": "ranks wait in turn",
     "persistent": "ranks wait for the same one",
+    "idle_ranks": "GPUs that never work",
     "issue": "SMs wait",
     "clock": "clock below rated",
     "idle|coverage": "idle or SMs empty (cannot tell: engine counter missing)",
@@ -78,7 +79,8 @@ def losses(parts: Sequence[LossPart], room: int) -> Iterator[str]:
     """
     large = [part for part in parts if part.points_pct >= LINE_PCT]
     for part in large:
-        bar = f" {'#' * round(part.points_pct / 100 * BAR_WIDTH):<{BAR_WIDTH}} " if room >= BAR_FROM_ROOM else " "
+        filled = min(BAR_WIDTH, round(part.points_pct / 100 * BAR_WIDTH))
+        bar = f" {'#' * filled:<{BAR_WIDTH}} " if room >= BAR_FROM_ROOM else " "
         head = f"{part.points_pct:4.1f}{bar}"
         yield head + part_text(part, room - len(head))
     small = ", ".join(f"{part.name} {part.points_pct:.1f}" for part in parts[len(large) :])
@@ -104,15 +106,25 @@ def part_text(part: LossPart, room: int) -> str:
     return text
 
 
-def factors(tree: JobTreeItem, *, is_other_scope: bool) -> list[str]:
+def other_time(tree: JobTreeItem, headline: Headline) -> str:
+    """Return of which time the tree and the scores of single GPUs are, where that is not the headline's; else nothing.
+
+    Ranks are compared over the time that was known as steady while it came; the headline knows better.
+    """
+    if headline.score_pct is None or abs(tree.score_pct - headline.score_pct) < SHOWN_PCT:
+        return ""
+    return " over all" if tree.scope == "total" else f" of {tree.time_s:.0f} s"
+
+
+def factors(tree: JobTreeItem, where: str = "") -> list[str]:
     """Return wordings of the tree as a product, the longest first.
 
     Args:
         tree: Of the job.
-        is_other_scope: Whether it is of the whole run while the headline is not.
+        where: Of which time it is, where that is not the headline's.
     """
     values = " x ".join(f"{name} {_factor(tree.product_frac.get(key))}" for key, name in FACTORS.items())
-    own = f"S {tree.score_pct:.1f}{' over all' if is_other_scope else ''}"
+    own = f"S {tree.score_pct:.1f}{where}"
     return [f"{own} = {values}", f"{own} by these parts, load balance {_factor(tree.product_frac.get('load_balance'))}"]
 
 

@@ -43,6 +43,21 @@ def losses(command: Sequence[str]) -> tuple[float, float]:
     return float(steps[0][1]), float(steps[-1][1])
 
 
+def tokens_per_step(output: str) -> int:
+    found = re.search(r", ([\d,]+) tokens per step,", output)
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+def test_it_trains_where_satscore_is_not_installed(tmp_path):
+    (tmp_path / "satscore.py").write_text("raise ImportError\n")
+    code = f"import runpy, sys; sys.path.insert(0, {str(FOLDER)!r}); sys.path.insert(0, {str(tmp_path)!r}); "
+    code += f"sys.argv = ['train.py', '--steps', '2']; runpy.run_path({TRAIN[1]!r}, run_name='__main__')"
+    done = run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert STEP.findall(done.stdout)[-1][0] == "2"
+
+
 def under_satscore(command: Sequence[str], folder: Path, scenario: str) -> list[str]:
     options = ["--source", f"sim:{scenario}", "--record", "no", "--json", str(folder / "summary.json")]
     return [*PROGRAM, *options, "--", *command]
@@ -113,6 +128,13 @@ def test_satscore_around_it(command, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["data_kind"] == "simulated"
     assert summary["headline"]["score_pct"] > 40
+    progress, steps = summary["progress"], int(STEP.findall(done.stdout)[-1][0])
+    assert progress["processes_count"] == 1  # rank 0, for all
+    assert progress["steps_count"] == steps - 1  # the first call starts the clock
+    assert progress["tokens_s"] * progress["range_s"] == pytest.approx(tokens_per_step(done.stdout) * (steps - 1))
+    assert progress["flops_s"] > progress["tokens_s"] > progress["tokens_per_j"] > 0
+    assert progress["missing"]["mfu_pct"] == "needs --dtype"
+    assert [mark["name"] for mark in summary["marks"]] == ["first step done"]
 
 
 @pytest.mark.parametrize(("command", "status"), [(TRAIN, 2), (LAUNCHED, 1)], ids=["one process", "torchrun"])

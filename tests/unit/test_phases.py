@@ -283,10 +283,10 @@ class TestMarks:
     def test_their_order_does_not_matter_but_on_the_same_window(self) -> None:
         one, two = PhaseMark(500, Label.DIP), PhaseMark(700, None)
         assert self.told(one, two) == self.told(two, one)
-        assert self.told(PhaseMark(0, Label.DIP), PhaseMark(0, Label.STEADY)) == [("steady", 1960)]
+        assert self.told(PhaseMark(0, Label.DIP), PhaseMark(0, Label.STEADY)) == [("steady", 1900), ("tail", 60)]
 
     def test_windows_before_and_after_the_run_are_no_error(self) -> None:
-        assert self.told(PhaseMark(-50, Label.STEADY), PhaseMark(10**9, Label.TAIL)) == [("steady", 1960)]
+        assert self.told(PhaseMark(-50, Label.STEADY), PhaseMark(10**9, Label.TAIL)) == [("steady", 1900), ("tail", 60)]
         assert self.told(PhaseMark(-50, Label.STEADY), PhaseMark(-20, None)) == self.told()
 
     def test_what_follows_from_labels_follows_from_the_marks(self) -> None:
@@ -294,6 +294,13 @@ class TestMarks:
         found = find_phases(self.sat, self.engine, marks)
         assert found.steady_segments == ((60, 1900),)
         assert [(dip.start, dip.stop) for dip in found.dips] == [(500, 600)]
+
+    def test_steady_ends_the_start_and_hides_no_dip(self) -> None:
+        sat = self.sat.copy()
+        sat[800:830] = 0.0
+        found = find_phases(sat, self.engine, [PhaseMark(100, Label.STEADY)])
+        assert [(dip.start, dip.stop) for dip in found.dips] == [(800, 830)]
+        assert (found.labels[100:800] == Label.STEADY).all()
 
     def test_a_short_run_stays_short(self) -> None:
         found = find_phases(*pieces((100, 0.6, 1.0)), [PhaseMark(10, Label.STEADY)])

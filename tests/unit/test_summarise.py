@@ -85,7 +85,9 @@ def test_the_job_is_the_mean_over_time_and_names_the_extremes():
     assert each == pytest.approx([79.6216, 39.8108, 79.6216], abs=1e-3)
     job = summary.job
     assert job.score.score_pct == pytest.approx((10 * each[0] + 10 * each[1] + 5 * each[2]) / 25, abs=1e-6)
-    assert job.score.scope_gpu_s == 25
+    assert job.score.scope_gpu_s == 30  # what was not read of a GPU while the others were counts as not known
+    assert job.score.coverage_frac == pytest.approx(25 / 30)
+    assert any("GPU 2 (5 s)" in note for note in summary.notes)
     assert job.gpus_count == 3
     assert job.worst is not None
     assert job.best is not None
