@@ -57,7 +57,8 @@ ABOUT_FACTS = (
     "not judged, but by GPU_IDLE_RANK."
 )
 ABOUT_POINTS = (
-    "- **Points at stake** are points of the score: what a part of the loss tree holds. Mending it wins less: the time won is used as well, or as badly, as the rest. "
+    "- **Points at stake** are points of the score: what a part of the loss tree holds. Mending it "
+    "wins less: the time won is used as well, or as badly, as the rest. "
     "A part belongs to one finding only: a more precise rule goes first (*yields to*), then the one with more points. "
     f"{HIGH_POINTS:g} points or more are *high*, {MEDIUM_POINTS:g} *medium*, {LOW_POINTS:g} *low*; less is not shown, "
     f"unless it is *info* or about single GPUs. If the two largest differ by no more than {TIE_POINTS:g} points or the "
