@@ -1,8 +1,11 @@
 """Speaking to the run around a program: ``satscore.mark()`` and ``satscore.progress()``.
 
-Outside a run both do nothing. Neither ever raises, waits or prints: what cannot be written is left
-out, and the run's summary says so. A call costs some microseconds (docs/overhead.md); any thread and
-any forked or spawned process of the command may call. Standard library only, and little of it.
+Outside a run both do nothing. Neither ever raises or prints: what cannot be written is left out, and
+the call returns False. The summary says so where the run can see it: that the file was full, its file
+system was full, or it was deleted; not that a process could not reach it (another machine or
+container, a limit of its own). A call is one write to a local file, mostly in memory, and costs some
+microseconds (docs/overhead.md); any thread and any forked or spawned process of the command may call.
+Standard library only, and little of it.
 
 Each call appends one line of JSON to the file that ``SATSCORE_MARKS`` names, so that programs in any
 language can do the same (docs/outputs.md, "Marks").
@@ -78,6 +81,8 @@ def progress(
     call it from one process with the job's amounts, or from every process with its own share. The
     first call of a process starts its clock: its amounts were done before and are in no rate.
 
+    Hand over Python numbers: converting a tensor that lies on a GPU waits for it.
+
     Args:
         step: Number of the step that is complete, a whole number.
         tokens: Tokens processed since the last call, >= 0.
@@ -112,7 +117,7 @@ def _fields(step: "SupportsFloat | None", tokens: "SupportsFloat | None", flop: 
 
 
 def _number(value: "SupportsFloat") -> str | None:
-    """Return a number as JSON (integers exactly, arrays and tensors of one element too), None if it is none."""
+    """Return a number as JSON (integers exactly), None if it is none."""
     try:
         number = value if type(value) is int else float(value)
         return repr(number) if -_LARGEST <= number <= _LARGEST else None  # false for NaN

@@ -42,7 +42,10 @@ def _why_not() -> str:
     path = os.environ.get(MARKS_VARIABLE)
     if not path:
         return f"not inside a satscore run ({MARKS_VARIABLE} is not set)"
-    return f"{path} ({MARKS_VARIABLE}) cannot be written: the run has ended, or this is another machine or container"
+    return (
+        f"{path} ({MARKS_VARIABLE}) cannot be written: the run has ended, this is another machine or container, "
+        "or its disk is full"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,12 +19,14 @@ class DiskThread:
         self._thread = threading.Thread(target=self._run, name="satscore-disk", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Take a piece of work; while too much waits already, it is refused and counted."""
+    def submit(self, work: Callable[[], None]) -> bool:
+        """Take a piece of work; return whether it was refused (and counted), because too much waits already."""
         try:
             self._waiting.put_nowait(work)
         except queue.Full:
             self.refused_count += 1
+            return True
+        return False
 
     def finish(self) -> None:
         """Wait, without limit, until everything has been done; nothing may be submitted afterwards."""

@@ -39,6 +39,7 @@ class Keeper:
         self._idle = threading.Event()
         """Set while no sums wait to be written: a disk that hangs must not collect them."""
         self._idle.set()
+        self._sums_failure: str | None = None
         self._first_ns: int | None = None
         self._due_ns = 0
 
@@ -83,25 +84,33 @@ class Keeper:
             if placement is not None:
                 self.placement(placement)  # sums are grouped by it, so run.json must know it first
             self._submit_sums(ranks)
+        self._disk.submit(partial(self._recorder.append_marks, b""))  # those that were refused
         self._disk.finish()
 
     def notes(self) -> list[str]:
         """Return what is not on the disk because of it."""
-        return self._disk.notes()
+        return [*([self._sums_failure] if self._sums_failure else []), *self._disk.notes()]
 
     def _submit_sums(self, ranks: Sequence[tuple[StreamHeader, Session]]) -> None:
         """Encode the state here, before more is added to it; the disk thread only writes."""
+        try:
+            files = [self._sums_of(header, session) for header, session in ranks]
+        except Exception as error:  # noqa: BLE001 - scoring goes on without them
+            self._sums_failure = f"the sums are not up to date ({error!r}); please report it"
+            return
+        self._sums_failure = None
         self._idle.clear()
-        files = []
-        for header, session in ranks:
-            record = RankRecord(
-                header=header,
-                state=session.state(),
-                bounds_keys=session.bounds_keys,
-                certain=certain_gpus(self._placement, header.gpus),
-            )
-            files.append((sums_name(header), encode_sums(self._start.profile, self._start.dtype, [record])))
-        self._disk.submit(partial(self._write_sums, files))
+        if self._disk.submit(partial(self._write_sums, files)):
+            self._idle.set()
+
+    def _sums_of(self, header: StreamHeader, session: Session) -> tuple[str, bytes]:
+        record = RankRecord(
+            header=header,
+            state=session.state(),
+            bounds_keys=session.bounds_keys,
+            certain=certain_gpus(self._placement, header.gpus),
+        )
+        return sums_name(header), encode_sums(self._start.profile, self._start.dtype, [record])
 
     def _write_sums(self, files: Sequence[tuple[str, bytes]]) -> None:
         try:

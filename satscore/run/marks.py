@@ -3,8 +3,9 @@
 import contextlib
 import ctypes
 import os
+import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,11 +15,15 @@ from satscore.core.marks import Mark, parse_line
 from satscore.core.progress_state import ProgressMeter, ProgressState
 from satscore.core.units import NS_PER_S
 from satscore.counters.clock import Clock
+from satscore.marks import FILE_MAX_BYTES
 from satscore.record.marks_file import Said
 
 VISIT_BYTES = 1 << 20
-"""Read per visit: some 10,000 calls, 50 ms."""
-FINISH_VISITS = 4
+VISIT_LINES = 10_000
+"""Read per visit, whichever is less: below 0.1 s."""
+FINISH_LINES = 1000
+FINISH_S = 0.15
+"""Reading at the end of the command: as much as can be had in this time, in pieces of 10 ms."""
 BACKLOG_BYTES = 64 << 20
 """More than this behind, the rest is skipped: it would never be caught up with."""
 FREE_BYTES = 1 << 20
@@ -26,6 +31,7 @@ MARKS_MAX = 10_000
 FUTURE_NS = NS_PER_S
 """A line may be this far ahead of the time at which it is read, or before the start of the run."""
 _BLOCK_BYTES = 4096
+_STAT_BLOCK_BYTES = 512
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 """<linux/falloc.h>."""
 _CLOCK_READS = 3
@@ -91,24 +97,30 @@ class MarksTail:
         self._meter = ProgressMeter()
         self._offset = self._freed = 0
         self._in_long_line = False
-        self._garbage_count = self._mistimed_count = self._refused_count = 0
+        self._garbage_count = self._mistimed_count = self._refused_count = self._lost_bytes = 0
+        self._refusals: set[str] = set()
+        """Why the command could not write, at the times at which this looked."""
         self._failure: str | None = None
 
     def visit(self, at: GridTime) -> News:
-        """Take what has come, at most 1 MiB of it; never fails."""
-        return self._taken(self._read(at, is_last=False))
+        """Take what has come, at most 1 MiB and 10,000 lines of it; never fails."""
+        return self._taken(self._read(at, VISIT_LINES, is_last=False))
 
-    def finish(self, at: GridTime) -> News:
-        """Take what is left, at most 4 MiB: nothing is read afterwards. A last line needs no end."""
+    def finish(self, at: GridTime, now_s: Callable[[], float] = time.monotonic) -> News:
+        """Take what is left, as much as 0.15 s allow: nothing is read afterwards. A last line needs no end.
+
+        Args:
+            at: The present time.
+            now_s: A clock that goes on evenly, s.
+        """
         marks = list[Mark]()
-        for _ in range(FINISH_VISITS):
+        ends_s = now_s() + FINISH_S
+        while True:
             before = self._offset
-            marks += self._read(at, is_last=True)
-            if self._offset == before:
+            marks += self._read(at, FINISH_LINES, is_last=True)
+            if self._offset == before or now_s() >= ends_s:
                 break
-        left = self._size() - self._offset
-        if left > 0:
-            self._meter.add_lost(left)
+        self._lose(max(0, self._size() - self._offset))
         return self._taken(marks)
 
     def said(self) -> Said:
@@ -124,6 +136,12 @@ class MarksTail:
             notes.append(f"{self._mistimed_count} marks or steps had times outside the run: taken as of when they came")
         if self._refused_count:
             notes.append(f"{self._refused_count} marks left out: a run keeps {MARKS_MAX:,}")
+        if self._lost_bytes:
+            size_mb = self._lost_bytes / 1e6
+            notes.append(f"{size_mb:.1f} MB of SATSCORE_MARKS were not read; marks among them are lost")
+        if self._refusals:
+            reasons = ", ".join(sorted(self._refusals))
+            notes.append(f"SATSCORE_MARKS could not be written for a time ({reasons}): marks and progress may be lost")
         return notes
 
     def _taken(self, marks: Iterable[Mark]) -> News:
@@ -135,20 +153,42 @@ class MarksTail:
         self.progress = self.progress.merge(news.progress)
         return news
 
-    def _read(self, at: GridTime, *, is_last: bool) -> list[Mark]:
+    def _read(self, at: GridTime, lines_max: int, *, is_last: bool) -> list[Mark]:
+        if self._descriptor < 0:
+            return []
         try:
+            self._look()
             self._skip(self._size() - self._offset)
-            data = os.pread(self._descriptor, VISIT_BYTES, self._offset) if self._descriptor >= 0 else b""
+            data = os.pread(self._descriptor, VISIT_BYTES, self._offset)
         except OSError as error:
             self._failure = self._failure or f"the file failed: {error.strerror}"
             return []
-        whole = len(data) if is_last and len(data) < VISIT_BYTES else data.rfind(b"\n") + 1
-        if not whole and len(data) == VISIT_BYTES:
-            whole, self._in_long_line = VISIT_BYTES, True
-        marks = self._parse(data[:whole], at)
+        *lines, rest = data.split(b"\n", lines_max)
+        whole = len(data) - len(rest)
+        if len(lines) < lines_max and is_last and len(data) < VISIT_BYTES:
+            lines, whole = [*lines, *filter(None, [rest])], len(data)
+        is_cut = not whole and len(data) == VISIT_BYTES
+        if is_cut:
+            lines, whole = [data], VISIT_BYTES
+        marks = self._parse(lines, at, is_cut=is_cut)
         self._offset += whole
         self._free()
         return marks
+
+    def _look(self) -> None:
+        """See whether the command can write at present.
+
+        Raises:
+            OSError: The file cannot be asked.
+        """
+        info, space = os.fstat(self._descriptor), os.fstatvfs(self._descriptor)
+        if info.st_blocks * _STAT_BLOCK_BYTES >= FILE_MAX_BYTES:
+            self._refusals.add(f"it held {FILE_MAX_BYTES >> 20} MiB")
+        if space.f_blocks and not space.f_bavail:
+            self._refusals.add("its file system was full")
+        limit_bytes, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit_bytes != resource.RLIM_INFINITY and info.st_size >= limit_bytes:
+            self._refusals.add("it had the largest size that ulimit -f allows")
 
     def _size(self) -> int:
         try:
@@ -156,20 +196,34 @@ class MarksTail:
         except OSError:
             return self._offset
 
+    def _lose(self, size_bytes: int) -> None:
+        self._lost_bytes += size_bytes
+        self._meter.add_lost(size_bytes)
+
     def _skip(self, behind: int) -> None:
         if behind < 0:  # the command has emptied it (> instead of >>)
             self._offset = self._freed = 0
             self._in_long_line = False
         elif behind > BACKLOG_BYTES:
-            self._meter.add_lost(behind)
+            self._lose(behind)
             self._offset += behind
             self._in_long_line = True
 
-    def _parse(self, data: bytes, at: GridTime) -> list[Mark]:
-        marks, lines = list[Mark](), data.splitlines()
+    def _parse(self, lines: list[bytes], at: GridTime, *, is_cut: bool) -> list[Mark]:
+        """Return the marks among lines, and take the steps.
+
+        Args:
+            lines: Without their ends.
+            at: The present time.
+            is_cut: Whether it is one that is too long, and not its end.
+        """
+        marks = list[Mark]()
+        if is_cut:
+            self._in_long_line = True
+            return marks
         if self._in_long_line and lines:  # the rest of a line whose beginning was not taken
-            self._in_long_line = not data.endswith(b"\n")
-            self._garbage_count += not self._in_long_line
+            self._in_long_line = False
+            self._garbage_count += 1
             lines = lines[1:]
         earliest_ns = self._started_ns + at.wall_offset_ns - FUTURE_NS
         for line in lines:
@@ -189,7 +243,7 @@ class MarksTail:
         return marks
 
     def _free(self) -> None:
-        """Give the disk back what has been read (TMPDIR may be memory of the job); not every file system can."""
+        """Give the disk back what has been read (it may be memory of the job); not every file system can."""
         end = self._offset // _BLOCK_BYTES * _BLOCK_BYTES
         if end - self._freed < FREE_BYTES:
             return

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from satscore import __version__
 from satscore.core.redact import redact
 from satscore.core.units import NS_PER_S
+from satscore.counters.clock import Clock, MonotonicClock
 from satscore.counters.replay import ReplaySpec
 from satscore.counters.select import no_pipes_reason, open_source
 from satscore.counters.source import Source
@@ -16,7 +17,8 @@ from satscore.launch.marks import MarksFile
 from satscore.launch.request import RunOptions
 from satscore.run.ending import Ending
 from satscore.run.lookout import GpuChoice, Lookout
-from satscore.run.marks import GridTime, MarksTail
+from satscore.run.marks import GridTime, News
+from satscore.run.marks_thread import MarksThread
 from satscore.run.own_cost import own_cost
 from satscore.run.sampler import Sampler, read_period_s
 from satscore.run.tail import cut, unread
@@ -62,8 +64,8 @@ class Measurement:
         started_s = (time.time_ns() - time.monotonic_ns() + started_ns) / NS_PER_S
         self._started_at = dt.datetime.fromtimestamp(started_s, tz=dt.UTC)
         self._load_view = load_view
-        self._tail = MarksTail(marks.descriptor if marks else -1, started_ns)
-        self._notes: list[str] = [marks.problem] if marks and marks.problem else []
+        self._words = MarksThread(marks or MarksFile(None, -1, None), started_ns)
+        self._notes: list[str] = []
         self._choice = GpuChoice(os.environ)
         self._lookout: Lookout | None = None
         self._placement: Placement | None = None
@@ -89,6 +91,9 @@ class Measurement:
         self._notes += [*notes, *([self._choice.note] if self._choice.note else [])]
         self._no_pipes_reason = no_pipes_reason(source, notes)
         if source is None:
+            if self._options.json or self._options.out:
+                # Nothing else is on the grid, so it begins with the command.
+                self._listen(MonotonicClock(), -self._started_ns)
             ending.event.wait()
             return
         self._sampler = Sampler(source, read_period_s(self._options), ending.event)
@@ -97,6 +102,7 @@ class Measurement:
         if source.kind == "measured":
             self._placement = self._choice.placement
         self._prepare(source)
+        self._listen(source.clock, self._ranks[0][0].grid_offset_ns)
         if self._command and source.kind == "measured":
             self._lookout = Lookout(source, self._choice, os.getpid(), ending.event)
             assert self._keeper is not None
@@ -106,13 +112,14 @@ class Measurement:
         except Exception as error:  # noqa: BLE001 - whatever breaks here, the end has its summary
             self._notes.append(f"scoring stopped before the end ({error!r}); please report it")
             ending.event.wait()
+        self._words.stop()
         answered = self._sampler.stop(LAST_READ_WAIT_S)
         if not answered:
             self._notes.append("the driver did not answer the last read: the end of the run is not covered")
         # Time that a recording does not cover is none of this run's.
         is_lost = (not answered or self._sampler.failure is not None) and source.name != "replay"
         self._last = self._take(self._sampler, ending, fill=is_lost)
-        self._hear(source, is_last=True)
+        self._hear(self._words.finish())
         if self._lookout is not None:
             self._placement = self._lookout.placement
 
@@ -122,7 +129,7 @@ class Measurement:
         # On the source's axis: a simulation or replay at 100 times the speed fills a batch 100 times as fast.
         while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
             self._record(self._take(sampler, ending), source)
-            self._hear(source, is_last=False)
+            self._hear(self._words.take())
             wait_s = BATCH_S
 
     @property
@@ -144,7 +151,9 @@ class Measurement:
             publish(f"satscore: no score: {self._no_pipes_reason}", None)
             if not (self._options.json or self._options.out):
                 return []
+            self._words.stop()
             self._prepare(None)
+            self._hear(self._words.finish())
         from satscore.core.summary import encode  # noqa: PLC0415 - numpy: not needed without a source
 
         assert self._recorder is not None
@@ -170,7 +179,7 @@ class Measurement:
         self._recorder.placement = self._placement
         content = self._recorder.content(self._start, end)
         shown = str(directory) if directory else None
-        return end, self._summarise(content, self._ranks, directory=shown, said=self._tail.said())
+        return end, self._summarise(content, self._ranks, directory=shown, said=self._words.said())
 
     def _open_replay(self, spec: ReplaySpec) -> Source:
         from satscore.run.replay_source import open_replay, other_options  # noqa: PLC0415 - numpy: only replays wait
@@ -205,11 +214,14 @@ class Measurement:
         assert self._keeper is not None
         self._keeper.add(table, self._ranks, source.clock.now_ns())
 
-    def _hear(self, source: Source, *, is_last: bool) -> None:
-        """Take what the command said since the last time, and keep it with the recording."""
+    def _listen(self, clock: Clock, grid_offset_ns: int) -> None:
+        self._words.start(lambda: GridTime.now(clock, grid_offset_ns))
+
+    def _hear(self, news: Sequence[News]) -> None:
+        """Keep with the recording what the command said."""
         assert self._keeper is not None
-        at = GridTime.now(source.clock, self._ranks[0][0].grid_offset_ns)
-        self._keeper.said(self._tail.finish(at) if is_last else self._tail.visit(at))
+        for each in news:
+            self._keeper.said(each)
 
     def _open_session(self, source: Source) -> "StreamHeader":
         from satscore.run.models import folder_to_add  # noqa: PLC0415
@@ -251,7 +263,9 @@ class Measurement:
 
         sampler, recorder = self._sampler, self._recorder
         self._notes += self._source.notes() if self._source else []
-        notes = [*self._notes, *self._tail.notes(), *(recorder.notes if recorder else [])]
+        notes = [*self._notes, *self._words.notes(), *(recorder.notes if recorder else [])]
+        if self._source is None and self._words.said().marks:
+            notes.append("without counters there are no windows for marks: they are in marks.jsonl only (--out)")
         notes += self._keeper.notes() if self._keeper else []
         if self._lookout is not None and self._lookout.failure:
             notes.append(f"which GPUs the command uses was not (wholly) looked at: {self._lookout.failure}")

@@ -1,4 +1,4 @@
-"""What a run leaves on disk. Every failure ends the recording, never the run, and is said once."""
+"""What a run leaves on disk. A failure concerns its file, never the others or the run, and is said once."""
 
 import contextlib
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
 from satscore.record.files import DEFAULT_PARENT, make_run_directory, write_atomic, write_requested
-from satscore.record.marks_file import append_marks
+from satscore.record.marks_file import MARKS_FILE
 from satscore.record.run_file import (
     FORMAT_VERSION,
     RUN_FILE,
@@ -19,8 +19,10 @@ from satscore.record.run_file import (
     write_run_file,
 )
 from satscore.record.stream import StreamWriter
+from satscore.run.marks_writer import MarksWriter
 
 SUMMARY_FILE = "summary.json"
+_FREE_SPACE = "free space or name another directory with --out"
 
 
 def default_directory(started_stamp: str, label: str | None, command: list[str]) -> Path:
@@ -47,7 +49,6 @@ class Recorder:
 
     def __init__(self, wanted: Path | None, *, with_readings: bool, version: str) -> None:
         self.directory: Path | None = None
-        self.notes: list[str] = []
         self.placement: Placement | None = None
         """Which GPUs the command uses: part of ``run.json`` whenever that is written."""
         self._wanted = wanted
@@ -55,8 +56,15 @@ class Recorder:
         self._version = version
         self._start: RunStart | None = None
         self._stream: StreamWriter | None = None
+        self._marks: MarksWriter | None = None
         self._sums_bytes: int | None = None
-        self._sums_note: str | None = None
+        self._problems: dict[str, str] = {}
+        """What failed -> the note of it; readings that failed once are not written again."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not on the disk, and why."""
+        return list(self._problems.values())
 
     @property
     def bytes_written(self) -> int | None:
@@ -71,12 +79,12 @@ class Recorder:
         try:
             directory = make_run_directory(self._wanted, RUN_FILE)
             write_run_file(directory, self.content(start))
-            self.directory = directory
+            self.directory, self._marks = directory, MarksWriter(directory)
             if self._with_readings and header is not None:
                 name = f"readings-{header.hostname}-{header.rank}.arrows"
                 self._stream = StreamWriter(directory / name, header)
         except OSError as error:
-            self._give_up("nothing is recorded", error, "name a writable directory with --out")
+            self._fail("directory", "nothing is recorded", error, "name a writable directory with --out")
 
     def update(self, placement: Placement) -> None:
         """Keep which GPUs the command uses, so that a report knows it even if satscore is killed."""
@@ -89,21 +97,28 @@ class Recorder:
 
     def append(self, table: ReadingTable) -> None:
         """Write readings; after the first failure this does nothing."""
-        if self._stream is None or self.notes:
+        if self._stream is None or "readings" in self._problems:
             return
         try:
             self._stream.append(table)
         except OSError as error:
-            self._give_up("the recording ends early", error, "free space or name another directory with --out")
+            self._fail("readings", "the recording ends early", error, _FREE_SPACE)
 
     def append_marks(self, lines: bytes) -> None:
-        """Keep what the command said; after the first failure this does nothing."""
-        if self.directory is None or self.notes:
+        """Keep what the command said; what the disk refuses is tried again with the next call.
+
+        Args:
+            lines: Of ``marks.jsonl``; none: only those that were refused before.
+        """
+        if self._marks is None:
             return
         try:
-            append_marks(self.directory, lines)
+            self._marks.append(lines)
         except OSError as error:
-            self._give_up("marks and progress are not kept", error, "free space or name another directory with --out")
+            key = "marks" if self._marks.is_whole else "lost marks"
+            self._fail(key, f"marks and progress are not (all) in {MARKS_FILE}", error, _FREE_SPACE)
+        else:
+            self._problems.pop("marks", None)
 
     def rewrite_sums(self, name: str, data: bytes) -> None:
         """Write sums in place of the ones before, which stay where the disk refuses.
@@ -114,13 +129,11 @@ class Recorder:
         """
         if self.directory is None:
             return
-        if self._sums_note in self.notes:
-            self.notes.remove(self._sums_note)
+        self._problems.pop("sums", None)
         try:
             write_atomic(self.directory / name, data)
         except OSError as error:
-            self._give_up("the sums are not up to date", error, "free space or name another directory with --out")
-            self._sums_note = self.notes[-1]
+            self._fail("sums", "the sums are not up to date", error, _FREE_SPACE)
             return
         self._sums_bytes = len(data)
 
@@ -131,7 +144,7 @@ class Recorder:
         try:
             self._stream.close()
         except OSError as error:
-            self._give_up("the recording has no end mark", error, "it can still be read")
+            self._fail("end mark", "the recording has no end mark", error, "it can still be read")
 
     def end(self, end: RunEnd, summary: bytes) -> list[str]:
         """Write how the run ended, and its summary; return what could not be written."""
@@ -167,6 +180,6 @@ class Recorder:
             return f"cannot write {path}: {error.strerror}"
         return None
 
-    def _give_up(self, what: str, error: OSError, remedy: str) -> None:
+    def _fail(self, key: str, what: str, error: OSError, remedy: str) -> None:
         where = error.filename or self._wanted
-        self.notes.append(f"{what}: {where}: {error.strerror or error}; {remedy}")
+        self._problems[key] = f"{what}: {where}: {error.strerror or error}; {remedy}"

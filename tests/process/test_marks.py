@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from satscore.core.units import NS_PER_S
 from satscore.record.marks_file import read_marks
 from tests.process.harness import (
     PATIENT,
     PROGRAM,
+    TIMEOUT_S,
     children_of,
     environment,
     finish,
@@ -23,6 +25,13 @@ from tests.process.harness import (
 )
 
 MARK = [*PROGRAM, "mark"]
+# Read by the interpreter at its start: this machine has none of the folders that come before TMPDIR,
+# and its disk may be as slow as a loaded machine is.
+ONLY_TMPDIR = """
+import satscore.launch.marks as marks
+marks.MEMORY_FOLDER = marks.LOCAL_FOLDER = ""
+marks.OPEN_WAIT_S = 20.0
+"""
 COPY = 'cp "$SATSCORE_MARKS" "$COPY"'
 """The last words of a command: the file goes away with the run."""
 
@@ -35,10 +44,20 @@ def _folder(tmp_path: Path) -> Path:
     return folder
 
 
+def only_tmpdir(folder: Path, **variables: str) -> dict[str, str]:
+    """The environment of a run whose file of marks is in that folder."""
+    site = folder.parent / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(ONLY_TMPDIR)
+    env = environment(**PATIENT, TMPDIR=str(folder), PYTHON=sys.executable, **variables)
+    env["PYTHONPATH"] = f"{site}:{env['PYTHONPATH']}"
+    return env
+
+
 def run_shell(script: str, folder: Path, **variables: str) -> tuple["subprocess.CompletedProcess[bytes]", Path]:
     """Run a shell script under satscore; return also where it copies the file of marks to."""
     copy = folder.parent / "copy"
-    env = environment(**PATIENT, TMPDIR=str(folder), COPY=str(copy), PYTHON=sys.executable, **variables)
+    env = only_tmpdir(folder, COPY=str(copy), **variables)
     return finish(satscore("sh", "-c", script, options=["--source", "sim"]), env=env), copy
 
 
@@ -102,27 +121,23 @@ def test_a_nested_run_keeps_the_outers_file(folder):
     assert first == second != b""
 
 
-# Read by the interpreter at its start: /tmp is not to be had for this process.
-NO_TMP = 'import satscore.launch.marks as marks\nmarks._FALLBACK_FOLDER = "/no/tmp"\n'
-
-
-@pytest.mark.parametrize("has_tmp", [True, False])
-def test_without_a_writable_tmpdir_the_command_runs_all_the_same(tmp_path, has_tmp):
-    if not has_tmp:
-        (tmp_path / "sitecustomize.py").write_text(NO_TMP)
-    env = environment(**PATIENT, TMPDIR="/no/such/folder", PYTHON=sys.executable)
-    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+@pytest.mark.parametrize("has_others", [True, False])
+def test_without_a_writable_tmpdir_the_command_runs_all_the_same(folder, has_others):
+    missing = folder / "missing"
+    env = environment(**PATIENT, TMPDIR=str(missing)) if has_others else only_tmpdir(folder) | {"TMPDIR": str(missing)}
+    env["PYTHON"] = sys.executable
     script = 'echo "${SATSCORE_MARKS-none}"; "$PYTHON" -c "import satscore; satscore.mark(1)"; exit 3'
     done = finish(satscore("sh", "-c", script, options=["--source", "sim"]), env=env)
     assert (done.returncode, done.stderr) == (3, b"")
     shown = done.stdout.decode().strip()
-    assert shown.startswith("/tmp/satscore-marks-") if has_tmp else shown == "none"
+    expected = ("/dev/shm/satscore-marks-", "/tmp/satscore-marks-")
+    assert shown.startswith(expected) if has_others else shown == "none"
     assert not Path(shown).exists()
 
 
 @pytest.mark.parametrize("command", [["/no/such/command"], ["/"]])
 def test_a_command_that_cannot_start_leaves_no_file(command, folder):
-    done = finish(satscore(*command), env=environment(TMPDIR=str(folder)))
+    done = finish(satscore(*command), env=only_tmpdir(folder))
     assert done.returncode in {126, 127}
     assert list(folder.iterdir()) == []
 
@@ -187,7 +202,7 @@ def test_a_killed_wrapper_leaves_a_program_that_can_go_on(folder):
         "while os.getppid() == wrapper: time.sleep(0.01)\n"
         f"open({str(seen)!r}, 'w').write(str(satscore.mark('b')))"
     )
-    env = environment(**PATIENT, TMPDIR=str(folder))
+    env = only_tmpdir(folder)
     with running(satscore(sys.executable, "-c", code, options=["--source", "sim"]), env=env) as process:
         child = wait_for(lambda: children_of(process.pid), "the command")[0]
         wait_for(lambda: [f for f in folder.iterdir() if f.stat().st_size], "its first mark")
@@ -199,9 +214,9 @@ def test_a_killed_wrapper_leaves_a_program_that_can_go_on(folder):
 
 
 def test_a_failed_measuring_removes_the_file_at_once(tmp_path, folder):
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['satscore.launch.supervise'] = None\n")
-    env = environment(TMPDIR=str(folder))
-    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    env = only_tmpdir(folder)
+    with (tmp_path / "site" / "sitecustomize.py").open("a") as file:
+        file.write("import sys\nsys.modules['satscore.launch.supervise'] = None\n")
     done = finish(satscore("sh", "-c", "exit 4"), env=env)
     assert done.returncode == 4
     assert list(folder.iterdir()) == []
@@ -235,7 +250,7 @@ def test_marks_and_progress_are_in_the_run_directory(tmp_path, folder):
     run = tmp_path / "run"
     command = ["sh", "-c", f'"$@"; {" ".join(MARK)} "eval 1"; printf \'{{"mark": "end"}}\' >> "$SATSCORE_MARKS"', "sh"]
     words = [*PROGRAM, "--source", "sim", "--out", str(run), "--", *command, sys.executable, "-c", TRAIN, "20", "1.5"]
-    done = finish(words, env=environment(**PATIENT, TMPDIR=str(folder)))
+    done = finish(words, env=only_tmpdir(folder))
     assert done.returncode == 0, done.stderr
     kept = read_marks(run)
     assert [mark.name for mark in kept.marks] == ["steady", "eval 1", "end"]
@@ -247,7 +262,7 @@ def test_marks_and_progress_are_in_the_run_directory(tmp_path, folder):
 def test_a_killed_satscore_has_kept_what_it_had_read(tmp_path, folder):
     run = tmp_path / "run"
     words = [*PROGRAM, "--source", "sim", "--out", str(run), "--", sys.executable, "-c", TRAIN, "5", "60"]
-    with running(words, env=environment(TMPDIR=str(folder))) as process:
+    with running(words, env=only_tmpdir(folder)) as process:
         wait_for(lambda: read_marks(run).marks, "the first mark to be kept")
         process.kill()
         process.wait()
@@ -260,18 +275,81 @@ def test_progress_of_a_simulation_is_on_its_own_time(tmp_path, folder):
     run = tmp_path / "run"
     command = [sys.executable, "-c", TRAIN, "50", "0"]
     options = ["--source", "sim:llm,speed=20", "--out", str(run)]
-    done = finish([*PROGRAM, *options, "--", *command], env=environment(**PATIENT, TMPDIR=str(folder)))
+    done = finish([*PROGRAM, *options, "--", *command], env=only_tmpdir(folder))
     assert done.returncode == 0
     median_s = read_marks(run).progress.step_time_s(0.5)
     assert median_s is not None
     assert median_s > 20 * 0.02 * 0.99
 
 
-def test_without_a_file_of_marks_the_summary_says_so(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(NO_TMP)
-    env = environment(**PATIENT, TMPDIR="/no/such/folder")
-    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
-    target = tmp_path / "s.json"
-    finish([*PROGRAM, "--source", "sim", "--record", "no", "--json", str(target), "--", "sleep", "1"], env=env)
-    notes = json.loads(target.read_text())["notes"]
+def summary_of(folder: Path, source: str, *command: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    target = folder.parent / "s.json"
+    words = [*PROGRAM, "--quiet", "--source", source, "--record", "no", "--json", str(target), "--", *command]
+    done = finish(words, env=env or only_tmpdir(folder))
+    assert done.stderr == b""
+    summary: dict[str, Any] = json.loads(target.read_text())
+    return summary
+
+
+def test_without_a_file_of_marks_the_summary_says_so(folder):
+    env = only_tmpdir(folder) | {"TMPDIR": "/no/such/folder"}
+    notes = summary_of(folder, "sim", "sleep", "1", env=env)["notes"]
     assert any(note.startswith("no marks and no progress: no file can be made in /no/such/folder") for note in notes)
+
+
+def test_without_counters_progress_is_reported_all_the_same(tmp_path, folder):
+    """Steps and tokens need no GPU; times of marks are those since the start of the command."""
+    run = tmp_path / "run"
+    code = TRAIN.replace("mark('steady')", "mark('begun')")
+    words = ["--quiet", "--source", "gpm", "--out", str(run), "--", sys.executable, "-c", code, "20", "0"]
+    done = finish([*PROGRAM, *words], env=only_tmpdir(folder, SATSCORE_NVML_LIBRARY="/no/such/library"))
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["headline"]["kind"] == "none"
+    assert summary["progress"]["steps_count"] == 19
+    assert summary["progress"]["tokens_s"] > 0
+    assert any("without counters there are no windows for marks" in note for note in summary["notes"])
+    kept = read_marks(run)
+    assert kept.progress.steps_count == 19
+    (mark,) = kept.marks
+    assert mark.name == "begun"
+    assert 0 < mark.time_ns / NS_PER_S < TIMEOUT_S, "since the start of the command"
+
+
+def test_a_deleted_file_is_in_the_summary(folder):
+    script = f'rm "$SATSCORE_MARKS"; {" ".join(MARK)} lost 2>/dev/null'
+    summary = summary_of(folder, "sim", "sh", "-c", script)
+    assert summary["marks"] == []
+    assert any("SATSCORE_MARKS was deleted or replaced during the run" in note for note in summary["notes"])
+
+
+def test_a_limit_of_file_sizes_is_in_the_summary(folder, tmp_path):
+    """The command and satscore are under the same one."""
+    target = tmp_path / "s.json"
+    code = "import satscore\nwhile satscore.mark('x' * 200): pass"
+    words = [*PROGRAM, "--quiet", "--source", "sim", "--record", "no", "--json", str(target), "--", sys.executable]
+    limited = ["sh", "-c", 'ulimit -f 64; exec "$@"', "sh", *words, "-c", code]
+    assert finish(limited, env=only_tmpdir(folder)).returncode == 0
+    notes = json.loads(target.read_text())["notes"]
+    assert any("it had the largest size that ulimit -f allows" in note for note in notes)
+
+
+# Read by the interpreter at its start: whoever reads the file of marks waits for ever.
+HANGS = """
+import os, time
+pread = os.pread
+def hang(descriptor, size, offset):
+    if "satscore-marks" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        time.sleep(3600)
+    return pread(descriptor, size, offset)
+os.pread = hang
+"""
+
+
+def test_a_folder_that_hangs_costs_marks_and_not_the_summary(folder):
+    env = only_tmpdir(folder)
+    with (folder.parent / "site" / "sitecustomize.py").open("a") as file:
+        file.write(HANGS)
+    summary = summary_of(folder, "sim:llm,speed=20", sys.executable, "-c", TRAIN, "5", "2", env=env)
+    assert summary["job"]["score"]["score_pct"] is not None
+    assert f"marks and progress were not (wholly) read: {folder} did not answer in time" in summary["notes"]

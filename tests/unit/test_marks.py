@@ -1,14 +1,19 @@
 """Marks: the calls of a user's program, the file between, the reader, and marks that state a phase."""
 
 import contextlib
+import datetime as dt
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -23,9 +28,21 @@ from satscore.core.units import NS_PER_S
 from satscore.counters.clock import ManualClock, MonotonicClock, ScaledClock
 from satscore.errors import RecordError
 from satscore.launch import marks as launch
+from satscore.launch.request import RunOptions
 from satscore.record.marks_file import MARKS_FILE, Said, append_marks, marks_lines, read_marks
 from satscore.run import marks as run
-from satscore.run.marks import GridTime, MarksTail
+from satscore.run import marks_thread, marks_writer
+from satscore.run.keeper import Keeper
+from satscore.run.marks import GridTime, MarksTail, News
+from satscore.run.marks_thread import MarksThread
+from satscore.run.recorder import Recorder
+from satscore.run.start import run_start
+
+if TYPE_CHECKING:
+    from satscore.core.readings import ReadingTable
+    from satscore.record.run_file import StreamHeader
+    from satscore.record.stream import StreamWriter
+    from satscore.run.session import Session
 
 HOUR_NS = 3600 * NS_PER_S
 AT = GridTime(clock=ManualClock(), grid_offset_ns=0, now_ns=HOUR_NS, wall_offset_ns=0)
@@ -241,8 +258,17 @@ def test_the_variable_has_one_name():
 # The file
 
 
-def test_the_file_is_private_new_and_named_to_the_command(tmp_path, monkeypatch):
+@pytest.fixture(name="only_tmpdir")
+def _only_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """TMPDIR, and a machine without the folders that come before it."""
+    monkeypatch.setattr(launch, "MEMORY_FOLDER", "")
+    monkeypatch.setattr(launch, "LOCAL_FOLDER", "")
+    monkeypatch.setattr(launch, "OPEN_WAIT_S", 30.0)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_file_is_private_new_and_named_to_the_command(tmp_path, only_tmpdir):
     one, other = launch.make_marks_file(), launch.make_marks_file()
     assert one.path is not None
     assert one.path != other.path
@@ -258,6 +284,7 @@ def test_the_file_is_private_new_and_named_to_the_command(tmp_path, monkeypatch)
         os.close(made.descriptor)
 
 
+@pytest.mark.usefixtures("only_tmpdir")
 def test_a_relative_tmpdir_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", ".")
@@ -268,26 +295,82 @@ def test_a_relative_tmpdir_is_made_absolute(tmp_path, monkeypatch):
     os.close(made.descriptor)
 
 
-def test_without_tmpdir_it_is_in_tmp_and_without_that_there_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "_FALLBACK_FOLDER", str(tmp_path))
-    for wanted in ("", "/no/such/folder"):
-        monkeypatch.setenv("TMPDIR", wanted)
+def test_memory_comes_first_then_tmp_then_tmpdir_and_without_all_there_is_none(only_tmpdir, monkeypatch):
+    folders = [only_tmpdir / name for name in ("memory", "local", "wanted")]
+    for folder, name in zip(folders[:2], ("MEMORY_FOLDER", "LOCAL_FOLDER"), strict=True):
+        folder.mkdir()
+        monkeypatch.setattr(launch, name, str(folder))
+    folders[2].mkdir()
+    monkeypatch.setenv("TMPDIR", str(folders[2]))
+    for folder in folders:
         made = launch.make_marks_file()
         assert made.path is not None
-        assert Path(made.path).parent == tmp_path
+        assert Path(made.path).parent == folder
         made.remove()
         os.close(made.descriptor)
-    monkeypatch.setattr(launch, "_FALLBACK_FOLDER", "/also/missing")
+        folder.rmdir()
     monkeypatch.delenv("SATSCORE_MARKS", raising=False)
     none = launch.make_marks_file()
     assert (none.path, none.descriptor, none.environment()) == (None, -1, {})
-    assert none.problem == (
-        "no marks and no progress: no file can be made in /no/such/folder: No such file or directory, "
-        "/also/missing: No such file or directory; set TMPDIR to a writable folder"
-    )
+    refusals = ", ".join(f"{folder}: No such file or directory" for folder in folders)
+    problem = f"no marks and no progress: no file can be made in {refusals}; set TMPDIR to a writable folder"
+    assert none.problem == problem
     none.remove()
     monkeypatch.setenv("SATSCORE_MARKS", "/of/another/run")
     assert none.environment() == {b"SATSCORE_MARKS": b""}
+
+
+def test_a_folder_that_is_full_is_none(only_tmpdir, monkeypatch):
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_blocks=9, f_bavail=0, f_frsize=4096))
+    assert f"{only_tmpdir}: it is full" in (launch.make_marks_file().problem or "")
+    assert list(only_tmpdir.iterdir()) == []
+
+
+def test_a_folder_that_hangs_delays_nobody_and_a_late_file_goes_again(only_tmpdir, monkeypatch):
+    monkeypatch.setattr(launch, "OPEN_WAIT_S", 0.01)
+    goes_on, opened, real = threading.Event(), list[int](), os.open
+
+    def hanging(path: str, flags: int, mode: int) -> int:
+        goes_on.wait(30)
+        opened.append(real(path, flags, mode))
+        return opened[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", hanging)
+        none = launch.make_marks_file()
+        assert f"{only_tmpdir}: no answer within 10 ms" in (none.problem or "")
+        goes_on.set()
+        deadline_s = time.monotonic() + 20
+        while not (opened and closed(opened[0])) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+    assert opened
+    assert closed(opened[0])
+    assert list(only_tmpdir.iterdir()) == []
+
+
+def closed(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("how", ["left", "deleted", "replaced"])
+def test_a_file_that_the_command_deleted_or_replaced_is_known(how, only_tmpdir):
+    made = launch.make_marks_file()
+    path = Path(made.path or "")
+    if how != "left":
+        path.unlink()
+    if how == "replaced":
+        path.touch()
+    for _ in range(2):
+        made.remove()
+    assert made.was_deleted == (how != "left")
+    assert not path.exists()
+    thread = MarksThread(made, 0)
+    assert any("was deleted or replaced" in note for note in thread.notes()) == (how != "left")
+    os.close(made.descriptor)
 
 
 # The reader
@@ -354,6 +437,7 @@ def test_a_gigabyte_costs_no_more_than_the_end_of_it(file, tail, monkeypatch):
     assert [mark.name for mark in tail.visit(AT).marks] == ["after"]
     assert sum(asked) <= 2 * run.VISIT_BYTES
     assert tail.progress.lost_bytes > 3 << 30 >> 1
+    assert "3221.2 MB of SATSCORE_MARKS were not read; marks among them are lost" in tail.notes()
 
 
 def test_a_line_without_end_is_left_out_piece_by_piece(file, tail):
@@ -368,8 +452,40 @@ def test_more_than_a_visit_is_taken_in_several_and_the_rest_at_the_end_is_lost(f
     step = b'{"step": 1}'.ljust(99) + b"\n"
     append(file, step * 105)
     assert tail.visit(AT).progress.calls_count == 10
-    assert tail.finish(AT).progress.calls_count == 40
+    now_s = iter([0.0, 0.05, 0.1, 0.14, 0.15]).__next__
+    assert tail.finish(AT, now_s).progress.calls_count == 40
     assert tail.progress.lost_bytes == 55 * 100
+    assert tail.notes() == ["0.0 MB of SATSCORE_MARKS were not read; marks among them are lost"]
+
+
+def test_a_visit_is_bounded_by_lines_too(file, tail, monkeypatch):
+    monkeypatch.setattr(run, "VISIT_LINES", 10)
+    monkeypatch.setattr(run, "FINISH_LINES", 7)
+    append(file, b"{}\n" * 10 + named(*"abcdefghijklmnopqrstuvwxyz") + b'{"mark": "no end"}')
+    assert tail.visit(AT).marks == ()
+    assert [mark.name for mark in tail.visit(AT).marks] == list("abcdefghij")
+    assert [mark.name for mark in tail.finish(AT, lambda: 0.0).marks] == [*"klmnopqrstuvwxyz", "no end"]
+    assert tail.progress.lost_bytes == 0
+
+
+def test_what_kept_the_command_from_writing_is_said(file, tail, monkeypatch):
+    append(file, named("a"))
+    tail.visit(AT)
+    assert tail.notes() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_blocks=9, f_bavail=0))
+        tail.visit(AT)
+    with monkeypatch.context() as patched:
+        patched.setattr(resource, "getrlimit", lambda _: (file.stat().st_size, -1))
+        tail.visit(AT)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "FILE_MAX_BYTES", 1)
+        tail.visit(AT)
+    (note,) = tail.notes()
+    assert note == (
+        "SATSCORE_MARKS could not be written for a time (it had the largest size that ulimit -f allows, "
+        "it held 0 MiB, its file system was full): marks and progress may be lost"
+    )
 
 
 def test_what_has_been_read_needs_no_disk(file, tail, monkeypatch):
@@ -452,7 +568,202 @@ def test_the_present_time_maps_to_itself_on_the_real_clock():
     assert 0 < now.of_wall(now.now_ns) <= clock.now_ns()
 
 
+# The thread
+
+
+class Held:
+    """A file whose reads wait until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.goes_on, self.began, real = threading.Event(), threading.Event(), os.pread
+
+        def pread(descriptor: int, size: int, offset: int) -> bytes:
+            self.began.set()
+            self.goes_on.wait(30)
+            return real(descriptor, size, offset)
+
+        monkeypatch.setattr(os, "pread", pread)
+
+
+@pytest.fixture(name="words")
+def _words(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MarksThread]:
+    """The thread of that file, which reads every millisecond."""
+    monkeypatch.setattr(marks_thread, "FIRST_VISIT_S", 0.001)
+    monkeypatch.setattr(marks_thread, "VISIT_S", 0.001)
+    monkeypatch.setattr(marks_thread, "FINISH_WAIT_S", 30.0)
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    thread = MarksThread(launch.MarksFile(str(file), descriptor, None), 0)
+    yield thread
+    thread.stop()
+    if thread._thread is not None:
+        thread._thread.join(30)
+    os.close(descriptor)
+
+
+def names_in(news: list[News]) -> list[str]:
+    return [mark.name for each in news for mark in each.marks]
+
+
+def test_the_thread_hands_over_what_it_read_once(file, words):
+    append(file, named("a"))
+    words.start(lambda: AT)
+    deadline_s, found = time.monotonic() + 20, list[str]()
+    while not found and time.monotonic() < deadline_s:
+        found += names_in(words.take())
+    append(file, named("b"))
+    assert found + names_in(words.take()) + names_in(words.finish()) == ["a", "b"]
+    assert [mark.name for mark in words.said().marks] == ["a", "b"]
+    assert words.notes() == []
+
+
+def test_a_file_that_hangs_costs_marks_and_nobody_waits(file, words, monkeypatch):
+    monkeypatch.setattr(marks_thread, "FINISH_WAIT_S", 0.01)
+    held = Held(monkeypatch)
+    append(file, named("a"))
+    words.start(lambda: AT)
+    assert held.began.wait(20)
+    assert words.finish() == []
+    assert words.notes() == [f"marks and progress were not (wholly) read: {file.parent} did not answer in time"]
+    held.goes_on.set()
+    assert words._thread is not None
+    words._thread.join(30)
+    assert words.said() == Said(), "what comes after the summary is not taken"
+    assert len(words.notes()) == 1
+
+
+def test_a_thread_that_fails_or_cannot_be_had_is_said(words, monkeypatch):
+    def broken() -> GridTime:
+        raise ValueError("odd")
+
+    words.start(broken)
+    assert words.finish() == []
+    assert words.notes() == ["marks and progress were not (wholly) read (ValueError('odd')); please report it"]
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    other = MarksThread(launch.MarksFile("/x", 0, None), 0)
+    other.start(lambda: AT)
+    assert other.finish() == []
+    assert other.notes() == ["marks and progress are not read: can't start new thread"]
+
+
+def test_without_a_file_no_thread_is_needed():
+    words = MarksThread(launch.MarksFile(None, -1, "no folder"), 0)
+    words.start(lambda: AT)
+    assert (words.finish(), words.said(), words.notes()) == ([], Said(), ["no folder"])
+
+
 # marks.jsonl
+
+
+@pytest.fixture(name="disk")
+def _disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes that the disk still takes; a write of more is cut there and fails."""
+    left, real = {"bytes": 10**9}, append_marks
+
+    def append_some(directory: Path, lines: bytes) -> None:
+        real(directory, lines[: left["bytes"]])
+        if len(lines) > left["bytes"]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(directory / MARKS_FILE))
+
+    monkeypatch.setattr(marks_writer, "append_marks", append_some)
+    return left
+
+
+def recorder_in(folder: Path) -> Recorder:
+    recorder = Recorder(folder / "run", with_readings=True, version="0")
+    options = RunOptions(source="sim", period_s=0.2)
+    recorder.begin(run_start(options, ["x"], dt.datetime.fromtimestamp(0, dt.UTC)), None)
+    assert recorder.notes == []
+    return recorder
+
+
+def test_marks_that_a_full_disk_refused_are_written_later_and_once(tmp_path, disk):
+    recorder = recorder_in(tmp_path)
+    lines = [marks_lines([Mark(time_ns=1, name=name)], ProgressState(calls_count=1)) for name in "abc"]
+    recorder.append_marks(lines[0])
+    disk["bytes"] = len(lines[1]) - 3
+    recorder.append_marks(lines[1])
+    (note,) = recorder.notes
+    assert note.startswith(f"marks and progress are not (all) in marks.jsonl: {tmp_path}")
+    assert "No space left on device; free space" in note
+    assert [mark.name for mark in read_marks(tmp_path / "run").marks] == ["a"]
+    recorder.append_marks(lines[2])
+    disk["bytes"] = 10**9
+    recorder.append_marks(b"")
+    said = read_marks(tmp_path / "run")
+    assert ([mark.name for mark in said.marks], said.progress.calls_count, said.damaged_count) == (
+        ["a", "b", "c"],
+        3,
+        0,
+    )
+    assert recorder.notes == []
+
+
+def test_marks_that_wait_are_bounded_and_their_loss_stays_said(tmp_path, disk, monkeypatch):
+    recorder = recorder_in(tmp_path)
+    lines = marks_lines([Mark(time_ns=1, name="a")], ProgressState())
+    monkeypatch.setattr(marks_writer, "WAITING_MAX_BYTES", len(lines))
+    disk["bytes"] = 0
+    for _ in range(3):
+        recorder.append_marks(lines)
+    disk["bytes"] = 10**9
+    recorder.append_marks(lines)
+    assert len(read_marks(tmp_path / "run").marks) == 2, "two of four are lost"
+    assert any("marks and progress are not (all) in marks.jsonl" in note for note in recorder.notes)
+
+
+def test_lines_that_cannot_be_taken_back_are_not_written_twice(tmp_path, disk, monkeypatch):
+    recorder = recorder_in(tmp_path)
+    lines = marks_lines([], ProgressState(calls_count=1))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "truncate", refuse)
+    disk["bytes"] = len(lines)
+    recorder.append_marks(lines * 2)
+    recorder.append_marks(b"")
+    assert read_marks(tmp_path / "run").progress.calls_count == 1
+    assert len(recorder.notes) == 1
+
+
+def test_marks_sums_and_readings_fail_one_by_one(tmp_path, disk):
+    recorder = recorder_in(tmp_path)
+    appended = list[object]()
+    recorder._stream = cast("StreamWriter", SimpleNamespace(append=appended.append, bytes_written=0))
+    disk["bytes"] = 0
+    lines = marks_lines([Mark(time_ns=1, name="a")], ProgressState())
+    recorder.append_marks(lines)
+    (tmp_path / "run" / "sums").mkdir()
+    recorder.rewrite_sums("sums", b"x")
+    recorder.append(cast("ReadingTable", None))
+    assert appended == [None], "readings go on"
+    assert len(recorder.notes) == 2
+    disk["bytes"] = 10**9
+    recorder.append_marks(b"")
+    (note,) = recorder.notes
+    assert note.startswith("the sums are not up to date")
+    assert len(read_marks(tmp_path / "run").marks) == 1
+    (tmp_path / "run" / "sums").rmdir()
+    recorder.rewrite_sums("sums", b"x")
+    assert recorder.notes == []
+
+
+def test_sums_that_cannot_be_encoded_end_nothing(tmp_path, monkeypatch):
+    recorder = recorder_in(tmp_path)
+    options = RunOptions(source="sim", period_s=0.2)
+    keeper = Keeper(recorder, run_start(options, ["x"], dt.datetime.fromtimestamp(0, dt.UTC)), with_sums=True)
+    broken = cast("tuple[StreamHeader, Session]", (SimpleNamespace(gpus=[]), None))
+    table = cast("ReadingTable", None)
+    keeper.add(table, [broken], 0)
+    (note,) = keeper.notes()
+    assert note.startswith("the sums are not up to date (")
+    keeper.add(table, [], NS_PER_S)
+    assert keeper.notes() == [], "the next ones were"
+    keeper.finish([], None)
 
 
 def test_what_is_kept_is_what_was_read(file, tail, tmp_path):
@@ -481,7 +792,7 @@ def test_a_cut_line_costs_that_line(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / MARKS_FILE).mkdir()
-    with pytest.raises(RecordError, match=r"marks\.jsonl: Is a directory"):
+    with pytest.raises(RecordError, match=r"marks\.jsonl: "):
         read_marks(tmp_path)
 
 
