@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from satscore.core.units import POINTS
 from satscore.errors import EXIT_BELOW, EXIT_UNDECIDED
 
 TYPE_CHECKING = False
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
 WHOLE_FRAC, SLACK_S = 0.95, 1.0
 """So much of a command must have been read; or all but so many seconds, which opening the counters takes."""
+RANKS_MISSING = "ranks are missing: "
+"""How the note begins that parts of the recording could not be read."""
 MARKS = {"simulated": "SIMULATED data", "replay": "a REPLAY"}
 
 
@@ -55,9 +58,26 @@ def _undecided(summary: "Summary | None") -> str | None:
         return f"not judged: the command's end was {run.exit_signal or f'exit {run.exit_code}'}"
     if summary.headline.score_pct is None:
         return f"no score: {summary.headline.reason}"
-    if score.partial:
-        return f"the score is partial: coverage {100 * score.coverage_frac:.1f} %, a gate needs 95 %"
-    return _unread_time(summary) or _other_gpus(summary)
+    steady = summary.job.steady if summary.headline.kind == "steady" else None
+    coverage = min(score.coverage_frac, steady.coverage_frac) if steady else score.coverage_frac
+    if score.partial or coverage < WHOLE_FRAC:
+        return f"the score is partial: coverage {100 * coverage:.1f} %, a gate needs 95 %"
+    return _impossible(summary) or _missing_ranks(summary) or _unread_time(summary) or _other_gpus(summary)
+
+
+def _impossible(summary: "Summary") -> str | None:
+    """Return why a number is no score: then the recording or the program is wrong, and nobody may pass by it."""
+    score_pct, interval = summary.headline.score_pct, summary.headline.ci95
+    judged_pct = [pct for pct in (score_pct, interval.low_pct if interval else None) if pct is not None]
+    # NaN is not within the limits either.
+    wrong = next((pct for pct in judged_pct if not 0 <= pct <= POINTS), None)
+    return None if wrong is None else f"not judged: {wrong:g} is no score"
+
+
+def _missing_ranks(summary: "Summary") -> str | None:
+    """Return which ranks are not in the score."""
+    missing = next((note for note in summary.notes if note.startswith(RANKS_MISSING)), None)
+    return None if missing is None else f"not judged: {missing}"
 
 
 def _unread_time(summary: "Summary") -> str | None:

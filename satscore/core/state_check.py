@@ -30,6 +30,7 @@ MOST_PER_MS = (2**31 - 1) // MS_PER_S
 """Means in the series (power, link and engine shares) are cut there, so that a GPU's fit into 32 bits."""
 NESTED = ("v4", "v3", "v2_lo", "v2", "v1")
 """Levels of blocks, the lowest first."""
+_NESTED = np.array([B[name] for name in NESTED])
 
 _SHARE_TIMES = {
     "complete_ms": ("sat", "sat_hi", "attainable", *(f"loss:{part}" for part in PARTS)),
@@ -108,21 +109,18 @@ def check_sums(sums: Sums, profile: str, where: str) -> None:
 
 def check_blocks(blocks: RankBlocks, where: str) -> None:
     """Check the blocks of one GPU; arguments and errors are those of ``check_gpu``."""
-    rows = [row for _, row in blocks.items()]
-    if not rows:
-        return
-    columns = dict(zip(BLOCK_COLUMNS, np.stack(rows, axis=1), strict=True))
-    known_us = columns["known_us"]
+    rows = np.array([row for _, row in blocks.items()], dtype=np.int64).reshape(-1, len(BLOCK_COLUMNS))
+    known_us, shares = rows[:, B["known_us"]], rows[:, 1:]
     longest_us = min(blocks.length_s * US_PER_S, MOST_KNOWN_US)
-    if known_us.min() < 0 or known_us.max() > longest_us or sum(known_us.tolist()) > MOST_KNOWN_US:
+    if not all(0 <= each <= longest_us for each in known_us.tolist()) or sum(known_us.tolist()) > MOST_KNOWN_US:
         raise RecordError(f"{where}.known_us: not a time within blocks of {blocks.length_s} s", hint=DAMAGED_HINT)
-    shares = np.stack([columns[name] for name in BLOCK_COLUMNS[1:]])
-    wrong = ((shares < 0) | (shares > PPM * known_us)).any(axis=1)
+    # Below 0, an integer without a sign is above any share: one comparison for both ends.
+    wrong = shares.view(np.uint64) > (PPM * known_us).view(np.uint64)[:, None]
     if wrong.any():
-        name = BLOCK_COLUMNS[1 + int(np.argmax(wrong))]
+        name = BLOCK_COLUMNS[1 + int(np.argmax(wrong.any(axis=0)))]
         raise RecordError(f"{where}.{name}: not a share of the time that is known", hint=DAMAGED_HINT)
-    levels = shares[[B[name] - 1 for name in NESTED]]
-    if (np.diff(levels, axis=0) < 0).any():
+    levels = rows[:, _NESTED]
+    if (levels[:, 1:] < levels[:, :-1]).any():
         raise RecordError(f"{where}: levels are not nested: {' <= '.join(NESTED)}", hint=DAMAGED_HINT)
 
 

@@ -110,7 +110,7 @@ def decode_gpus(data: bytes, names: Sequence[tuple[str, str | int]], where: str)
     """
     try:
         found = _decode_gpus(data)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RecordError(f"{where}: {error}", hint=DAMAGED_HINT) from error
     return tuple(_gpu_state(gpu, names, f"{where}[{i}]") for i, gpu in enumerate(found))
 
@@ -236,7 +236,7 @@ def decode_series(data: bytes, where: str) -> StoredSeries:
     """
     try:
         found = _decode_series(data)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RecordError(f"{where}: {error}", hint=DAMAGED_HINT) from error
     if not abs(found.first_index) < 2**62 or ROWS_COLUMN not in found.columns or found.length < 0:
         raise RecordError(f"{where}: this is no series", hint=DAMAGED_HINT)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from satscore.core.marks import Mark
-from satscore.core.progress_state import ProgressState
+from satscore.core.marks import Mark, clean_name
+from satscore.core.progress_state import TIME_MAX_NS, ProgressState
 from satscore.errors import RecordError
 from satscore.record.files import FILE_MODE
 
@@ -25,6 +25,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+NO_FILE_HINT = "it is left out of the report; everything else is in it"
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,16 +70,17 @@ def read_marks(directory: Path) -> Said:
     """Read ``marks.jsonl``; where there is none, nothing was said.
 
     Raises:
-        RecordError: It is there and cannot be read.
+        RecordError: It is there and cannot be read, or is no file.
     """
     path = directory / MARKS_FILE
     marks, progress, damaged_count = list[Mark](), ProgressState(), 0
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise RecordError(f"{path}: not a file", hint=NO_FILE_HINT)
         with path.open("rb") as file:
             for text in file:
-                try:
-                    line = _decode(text)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                line = _line_of(text)
+                if line is None:
                     damaged_count += 1
                     continue
                 marks += [line.mark] if line.mark else []
@@ -86,5 +88,18 @@ def read_marks(directory: Path) -> Said:
     except FileNotFoundError:
         return Said()
     except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}", hint="check its permissions") from error
+        raise RecordError(f"{path}: {error.strerror}", hint=NO_FILE_HINT) from error
     return Said(marks=tuple(marks), progress=progress, damaged_count=damaged_count)
+
+
+def _line_of(text: bytes) -> _Line | None:
+    """Return what a line says; None if it is none that satscore writes."""
+    try:
+        line = _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return line if line.mark is None or _is_sane(line.mark) else None
+
+
+def _is_sane(mark: Mark) -> bool:
+    return abs(mark.time_ns) < TIME_MAX_NS and mark.name != "" and clean_name(mark.name) == mark.name

@@ -17,6 +17,7 @@ from satscore.core.gpu import GpuInfo
 from satscore.core.int_columns import DAMAGED_HINT
 from satscore.core.labels import Label
 from satscore.core.rank_state import GpuState, RankState
+from satscore.core.state_check import check_gpu, check_series
 from satscore.core.wire import (
     WIRE_VERSION,
     Names,
@@ -198,7 +199,7 @@ class SumsFile:
             raise self._cut_off(size, begin)
         try:
             head = _decode_head(self._file.read(head_size))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordError(f"{self.path}: {error}", hint=DAMAGED_HINT) from error
         if begin + head.bytes_count != size:
             raise self._cut_off(size, begin + head.bytes_count)
@@ -227,21 +228,25 @@ class SumsFile:
         """Return one of the series in the head.
 
         Raises:
-            RecordError: It cannot be read.
+            RecordError: It cannot be read, or is none that windows could give.
         """
-        where = f"$.series[{at}]"
-        return decode_series(self._read(self.head.series[at].section, where), f"{self.path}: {where}")
+        where, head = f"$.series[{at}]", self.head.series[at]
+        stored = decode_series(self._read(head.section, where), f"{self.path}: {where}")
+        check_series(stored.columns, len(head.members), f"{self.path}: {where}")
+        return stored
 
     def gpus(self, at: int) -> tuple[GpuState, ...]:
         """Return the sums and blocks of the GPUs of one of the ranks in the head, without series.
 
         Raises:
-            RecordError: They cannot be read, or contradict the head.
+            RecordError: They cannot be read, contradict the head, or are none that readings could give.
         """
         where, head = f"$.ranks[{at}]", self.head.ranks[at]
         gpus = decode_gpus(self._read(head.section, where), self._names, f"{self.path}: {where}.gpus")
         if [gpu.blocks.length_s for gpu in gpus] != [gpu.block_s for gpu in head.gpus]:
             raise RecordError(f"{self.path}: {where}.gpus: other GPUs than in the head", hint=DAMAGED_HINT)
+        for i, gpu in enumerate(gpus):
+            check_gpu(gpu, self.head.profile, f"{self.path}: {where}.gpus[{i}]")
         return gpus
 
     def _read(self, section: Section, where: str) -> bytes:

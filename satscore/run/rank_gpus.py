@@ -47,9 +47,15 @@ class Hardware:
         if kind not in self._known:
             found = match(self._models, gpu, self._folder)
             bounds = unmodelled(gpu) if found.model is None else resolve(found.model, gpu, self._dtype)
-            key = f"{zlib.crc32(msgspec.msgpack.encode(bounds)):08x}"
-            self._known[kind] = Matched(found=found, bounds=bounds, bounds_key=key)
+            self._known[kind] = Matched(found=found, bounds=bounds, bounds_key=bounds_key(bounds))
         return self._known[kind]
+
+
+def bounds_key(bounds: Bounds) -> str:
+    """Return the digest of the numbers that windows are scored by: names, sources and notes are not among them."""
+    # What is scored of the ceilings stands in attainable_frac and attainable_active_frac.
+    numbers = msgspec.structs.replace(bounds, model_id="", ceilings=())
+    return f"{zlib.crc32(msgspec.msgpack.encode(numbers)):08x}"
 
 
 class RankGpus:

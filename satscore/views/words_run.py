@@ -12,6 +12,8 @@ KIND_WORDS = {"checkpoint": "like checkpoints", "gc": "like garbage collection",
 MOST_LEVELS = 3
 SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 MS_BELOW_S = 0.1
+ROUNDS_UP = 0.9995
+"""From this share of a unit on three digits round up to a whole one."""
 
 
 def duration(time_s: float) -> str:
@@ -88,10 +90,12 @@ def _seconds(time_s: float) -> str:
 
 def _si(value: float) -> str:
     """Return a number of three digits with the prefix of its unit."""
-    scale, prefix = next(((scale, prefix) for scale, prefix in SI if value >= scale), SI[-1])
+    scale, prefix = next(((scale, prefix) for scale, prefix in SI if value >= scale * ROUNDS_UP), SI[-1])
     return f"{_three(value / scale)} {prefix}"
 
 
 def _three(value: float) -> str:
     """Return a number with about three digits, never as a power of ten."""
+    if value == 0:
+        return "0"
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 4}f}"

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from satscore.core.gate import judge
 from satscore.core.gpu import GpuInfo
 from satscore.core.readings import ReadingTable
 from satscore.core.summary import Summary
@@ -119,6 +120,18 @@ def test_a_steady_phase_that_is_hardly_known_is_no_headline():
     summary = summary_of(joined([of_gpu(0, [(60, IDLE), (190, WORK)]), unknown]))
     assert summary.job.score.coverage_frac == pytest.approx(0.5, abs=0.01)
     assert summary.headline.kind != "steady"
+
+
+def test_a_gate_asks_for_the_coverage_of_the_steady_phase():
+    start = of_gpu(0, [(2400, IDLE)])
+    known = of_gpu(0, [(300, WORK)], begin_s=2400.0)
+    unknown = of_gpu(0, [(100, WORK)], begin_s=2700.0, unknown=["T"])
+    summary = summary_of(joined([start, known, unknown]))
+    assert summary.job.score.coverage_frac > 0.95
+    assert summary.headline.kind == "steady"
+    refusal = judge(summary, 10.0)
+    assert refusal is not None
+    assert "the score is partial: coverage 75" in refusal.text
 
 
 def test_an_idle_gpu_makes_no_imbalance_of_a_common_wait():
