@@ -27,7 +27,7 @@ from satscore.core.units import MIB, POINTS, PPM
 from satscore.core.window_rows import MILLI
 
 START = "start"
-"""Points lost before the first and after the last work of a short run: no rule claims them."""
+"""Points lost before the first work of a short run: no rule claims them."""
 TREE_PARTS = ("idle_long", "idle_short", "comm", "wait", "comm_or_wait", "grid", "transient", "persistent")
 
 
@@ -159,7 +159,7 @@ def _without_start(base: Facts, phases: JobPhases) -> Facts:
 
     Only where nothing else has done so: in runs without a steady phase.
     """
-    outside = phases.chosen((Label.STARTUP, Label.TAIL))
+    outside = phases.chosen((Label.STARTUP,))
     whole_ms = phases.series.total("complete_ms")
     if not whole_ms or outside.all():
         return base
