@@ -105,7 +105,7 @@ def judge(case: Case, summary: dict[str, Any]) -> tuple[str, bool]:
     top, points = (findings[0]["id"], findings[0]["points_pct"]) if findings else (NOTHING, 0.0)
     if headline["score_pct"] is None:
         return f"{case.name:13} no score: {headline['reason']}", False
-    tied = findings[0]["tied_with"] if findings else []  # which of them is the larger one cannot be told
+    tied = findings[0].get("tied_with", []) if findings else []  # which of them is the larger one cannot be told
     good = any(found in case.expected for found in (top, *tied))
     expected = " or ".join(case.expected)
     verdict = "ok" if good else "NOT OK"
