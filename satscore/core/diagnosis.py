@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "clocks": ("sm_clock_mhz", "mem_clock_mhz"),
     "power GPU": ("power_gpu_w", "power_limit_gpu_w", "energy_gpu_j"),
-    "power module": ("power_module_w", "power_limit_module_w", "energy_module_j"),
+    "power module": ("power_module_w", "power_limit_module_w", "energy_module_j", "power_cpu_w"),
     "throttle reasons": (
         "throttle_power_frac",
         "throttle_thermal_frac",
@@ -44,7 +44,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "nvlink": ("nvlink_tx_bytes_s", "nvlink_rx_bytes_s"),
     "pcie": ("pcie_tx_bytes_s", "pcie_rx_bytes_s"),
     "c2c": ("c2c_tx_bytes_s", "c2c_rx_bytes_s"),
-    "errors": ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count"),
+    "errors": ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count", "remapped_rows_count"),
+    "link health": (
+        "pcie_generation",
+        "pcie_lanes_count",
+        "pcie_replay_count",
+        "nvlink_active_count",
+        "nvlink_error_count",
+    ),
 }
 """Every field of a reading, in the groups by which people ask for them."""
 

@@ -90,6 +90,13 @@ FIELDS: tuple[Field, ...] = (
     Field("ecc_corrected_count", "1", Kind.INTEGRAL, "corrected ECC errors during the interval"),
     Field("ecc_uncorrected_count", "1", Kind.INTEGRAL, "uncorrected ECC errors during the interval"),
     Field("xid_count", "1", Kind.INTEGRAL, "critical Xid events during the interval"),
+    Field("power_cpu_w", "W", Kind.MEAN, "power of the CPU (Grace) on the GPU's module"),
+    Field("pcie_generation", "1", Kind.GAUGE, "PCIe generation in force"),
+    Field("pcie_lanes_count", "1", Kind.GAUGE, "PCIe lanes in force"),
+    Field("pcie_replay_count", "1", Kind.INTEGRAL, "PCIe packets sent again during the interval"),
+    Field("nvlink_active_count", "1", Kind.GAUGE, "NVLink connections that are active"),
+    Field("nvlink_error_count", "1", Kind.INTEGRAL, "NVLink CRC, replay and recovery errors during the interval"),
+    Field("remapped_rows_count", "1", Kind.INTEGRAL, "memory rows remapped during the interval"),
 )
 
 INDEX: dict[str, int] = {field.name: i for i, field in enumerate(FIELDS)}

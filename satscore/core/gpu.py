@@ -29,6 +29,8 @@ class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
     module_cap_source: str | None = None
     """Where the site states it."""
     vboost_level: int | None = None
+    vboost_source: str | None = None
+    """What told the level: the driver's tool, or a constraint of the job that nobody has verified."""
     mig_enabled: bool | None = None
     mig_devices: tuple[str, ...] = ()
     """UUIDs of the slices into which MIG has cut the GPU."""
@@ -36,6 +38,23 @@ class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
     cuda_driver_version: str | None = None
     model_hint: str | None = None
     """A hardware model's id where the source knows it for certain (the simulator)."""
+    has_os_memory: bool | None = None
+    """Whether the operating system manages the device memory (GH200): its pages may count as used."""
+    pipes_multiplexed: bool = False
+    """Whether pipe counters take turns, so that each is seen for a part of the time only (before Hopper)."""
+    temp_slowdown_c: float | None = None
+    """Temperature at which the GPU slows itself down."""
+    pcie_generation_max: int | None = None
+    """The best that GPU and slot support."""
+    pcie_lanes_max_count: int | None = None
+    nvlink_count: int | None = None
+    """NVLink connections that the board has."""
+    remapped_rows_count: int | None = None
+    """Memory rows remapped before the run, for whatever reason."""
+    remap_pending: bool | None = None
+    """Whether a row waits for a reset to be remapped."""
+    remap_failed: bool | None = None
+    """Whether a row could not be remapped: the vendor replaces such a GPU."""
 
     @property
     def module_limit_w(self) -> float | None:

@@ -23,6 +23,7 @@ SUPERCHIP_FIELDS = (
     "power_module_w",
     "power_limit_module_w",
     "energy_module_j",
+    "power_cpu_w",
 )
 """What only such a module has."""
 

@@ -43,7 +43,8 @@ class Hardware:
 
     def of(self, gpu: GpuInfo) -> Matched:
         """Return the model and bounds of a GPU."""
-        kind = msgspec.structs.replace(gpu, index=0, nvml_index=None, uuid=None, pci_bus_id=None)
+        own = {"index": 0, "nvml_index": None, "uuid": None, "pci_bus_id": None, "remapped_rows_count": None}
+        kind = msgspec.structs.replace(gpu, **own)
         if kind not in self._known:
             found = match(self._models, gpu, self._folder)
             bounds = unmodelled(gpu) if found.model is None else resolve(found.model, gpu, self._dtype)

@@ -119,7 +119,7 @@ def test_facts_that_are_refused_are_unknown(fake_nvml):
     extra = "\n".join(f"error nvmlDeviceGet{name} 999" for name in (*names, "MemoryInfo", "CudaComputeCapability"))
     code = "import msgspec; emit(msgspec.to_builtins(open_gpm(FakeClock()).gpus[0]))"
     facts = fake_nvml.run(code, extra=extra)
-    known = {key for key, value in facts.items() if value not in (None, [])}
+    known = {key for key, value in facts.items() if value not in (None, [], False)}
     assert known == {"index", "nvml_index", "power_limit_gpu_w", "driver_version", "cuda_driver_version"}
 
 
