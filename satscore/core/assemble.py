@@ -9,17 +9,16 @@ from typing import Literal
 import msgspec
 
 from satscore.core.bounds import PROFILES
-from satscore.core.gpu_series import US_PER_MS
 from satscore.core.groups import group_of
 from satscore.core.headline import headline_of
 from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, find_unscored, gpu_facts
-from satscore.core.job_items import STEADY, mark_items, phases_item, quantiles, steady_item, suspect_item
+from satscore.core.job_items import by_score, mark_items, phases_item, quantiles, steady_item, suspect_item
 from satscore.core.job_phases import JobPhases, label_job
-from satscore.core.job_rows import ALL_LABELS, WORK_LABELS, name_of, row_of, sums_over
+from satscore.core.job_rows import WORK_LABELS, name_of, row_of, sums_over
 from satscore.core.job_series import JobSeries, merge_series
 from satscore.core.job_tree import JobTree, JobTreeBuilder
 from satscore.core.job_tree_item import job_tree_item
-from satscore.core.labels import Label
+from satscore.core.labels import ALL_LABELS, STEADY_LABELS, Label
 from satscore.core.own_notes import gpu_number, is_idle, own_notes, start_note, startup_note
 from satscore.core.progress import Progress, progress_of
 from satscore.core.progress_numbers import job_numbers
@@ -28,19 +27,19 @@ from satscore.core.rank_row import RankName, RankRow
 from satscore.core.rank_summary import context_of, rank_summary
 from satscore.core.rates import rates_of
 from satscore.core.run_facts import RankResult, RunFacts
-from satscore.core.stragglers import idle_ranks
+from satscore.core.stragglers import Comparison, compare
 from satscore.core.summarise import GpuResult, loss_of, score_of
 from satscore.core.summary import (
     SCHEMA_VERSION,
-    Extreme,
     JobSummary,
     MethodInfo,
     Summary,
 )
 from satscore.core.summary_gpu import Rates, Score, UnusedGpu
+from satscore.core.summary_job import SteadyItem
 from satscore.core.sums import Sums
 from satscore.core.top import TopK
-from satscore.core.units import NS_PER_S, PPM, US_PER_S
+from satscore.core.units import NS_PER_S, PPM, US_PER_MS, US_PER_S
 from satscore.core.windows import WINDOW_NS
 
 MOST_RANKS = 1024
@@ -53,7 +52,6 @@ ALL_STEADY_FRAC = 0.97
 LATE_FRAC, LATE_S = 0.01, 2.0
 """A GPU may be read for so much less of the job than the others without a word."""
 MOST_NAMED = 8
-STEADY_LABELS = frozenset((Label.STEADY,))
 KEPT_TOTALS = tuple(f"{kind}:{name}" for name in ("engine", "power_module_w") for kind in ("sum", "known_us"))
 """What the notes of a job look at in every GPU."""
 
@@ -112,7 +110,7 @@ class _Job:
         self._compared = STEADY_LABELS if self._is_steady else WORK_LABELS
         known_us = phases.series.total("levels_ms") * US_PER_MS // max(1, outline.gpus_count)
         self._tree = JobTreeBuilder(outline.block_s, self._labels, least_known_us=known_us // 2)
-        self._span_us = round(phases.time_s(tuple(Label)) * US_PER_S)
+        self._span_us = round(phases.time_s(ALL_LABELS) * US_PER_S)
         self._unread_us, self._partly_read = 0, list[str]()
         self._sums, self._whole, self._working = Sums(), Sums(), Sums()
         self._rows: list[RankRow] = []
@@ -180,19 +178,22 @@ class _Job:
         facts, phases = self._facts, self._phases
         context = context_of(facts, self._gpus, self._unused)
         score, rates = score_of(self._all_time(), context), rates_of(self._sums, context, self._gpus)
-        tree = self._tree.tree() if len(self._gpus) > 1 and score.score_pct is not None else None
-        found = self._findings(score, tree)
+        has_score = score.score_pct is not None
+        ranks = compare(self._rows if has_score else ())
+        tree = self._tree.tree() if has_score and len(self._gpus) > 1 else None
+        steady = steady_item(phases) if has_score else None
+        found = self._findings(score, tree, ranks)
         progress = self._progress(rates)
         notes = [*facts.notes, *self._own_notes(score), *(progress.notes if progress else [])]
         return Summary(
             schema_version=SCHEMA_VERSION,
             satscore_version=facts.satscore_version,
             data_kind=facts.data_kind,
-            headline=headline_of(phases, score, self._gpus, facts.dtype),
+            headline=headline_of(phases, steady, score, self._gpus, facts.dtype),
             run=facts.run,
             source=facts.source,
             method=self._method(),
-            job=self._job(score, rates, tree, found),
+            job=self._job(score, rates, steady, tree, ranks),
             ranks=[rank_summary(rank, facts) for _, rank in sorted(self._shown.items())],
             marks=mark_items(facts.marks, phases.series.first_index) if len(phases.series) else [],
             progress=progress,
@@ -217,13 +218,11 @@ class _Job:
             group_by=self._facts.group_by,
         )
 
-    def _job(self, score: Score, rates: Rates, tree: JobTree | None, found: JobFindings) -> JobSummary:
-        has_score = score.score_pct is not None
-        scored = sorted(
-            (row.score_points, row.name.rank, row.name.gpu_index, row.name)
-            for row in (self._rows if has_score else [])
-            if row.score_points is not None
-        )
+    def _job(
+        self, score: Score, rates: Rates, steady: SteadyItem | None, tree: JobTree | None, ranks: Comparison
+    ) -> JobSummary:
+        """Return the block of the job; without a score ``ranks`` has no rows."""
+        scored = by_score(ranks.rows)
         scope: Literal["steady", "total"] = "steady" if self._is_steady else "total"
         return JobSummary(
             ranks_count=self._outline.ranks_count,
@@ -233,26 +232,24 @@ class _Job:
             score=score,
             loss=loss_of(self._sums, self._facts.profile, score),
             rates=rates,
-            worst=_extreme(scored[0][3], scored[0][0]) if scored else None,
-            best=_extreme(scored[-1][3], scored[-1][0]) if scored else None,
+            worst=scored[0] if scored else None,
+            best=scored[-1] if scored else None,
             over_gpus=quantiles(self._rows),
-            phases=phases_item(self._phases) if has_score else None,
-            steady=steady_item(self._phases) if has_score else None,
-            tree=job_tree_item(tree, scope, self._whole, len(idle_ranks(self._rows)) / len(self._rows))
-            if tree
-            else None,
-            suspects=[suspect_item(suspect) for suspect in found.suspects[:WORST_RANKS]],
-            suspects_count=len(found.suspects),
+            phases=phases_item(self._phases) if score.score_pct is not None else None,
+            steady=steady,
+            tree=job_tree_item(tree, scope, self._whole, ranks.idle_frac) if tree else None,
+            suspects=[suspect_item(suspect) for suspect in ranks.suspects[:WORST_RANKS]],
+            suspects_count=len(ranks.suspects),
         )
 
-    def _findings(self, score: Score, tree: JobTree | None) -> JobFindings:
+    def _findings(self, score: Score, tree: JobTree | None, ranks: Comparison) -> JobFindings:
         known = [gpu.shared_frac for gpu in self._gpus if gpu.shared_frac is not None]
         shared = 0.0 if self._facts.data_kind == "simulated" else max(known, default=None)
         company = shared, max((gpu.foreign_count for gpu in self._gpus), default=0)
-        sums = ScopeSums(whole=self._whole, working=self._working, is_steady=self._is_steady)
+        sums = ScopeSums(whole=self._whole, working=self._working)
         if score.score_pct is None:  # without a score nothing has points, and nobody is compared
             return find_unscored(self._facts, sums, company)
-        return find(self._facts, self._phases, tree, sums, self._rows, self._working_gpus, company)
+        return find(self._facts, self._phases, tree, sums, ranks, self._working_gpus, company)
 
     def _progress(self, rates: Rates) -> Progress | None:
         state, series = self._facts.progress, self._phases.series
@@ -272,24 +269,15 @@ class _Job:
             )
         phases = self._phases
         start_s = 0.0 if phases.is_steady else phases.time_s((Label.STARTUP,))
-        begun = startup_note(start_s, phases.time_s(tuple(Label)))
+        begun = startup_note(start_s, phases.time_s(ALL_LABELS))
         return [note for note in (missed, begun) if note] + notes
 
 
 def _tells_steady(phases: JobPhases, steady_us: int) -> bool:
     """Return whether the windows labelled steady while they came stand for the steady phase better than all do."""
-    time_us, whole_us = (phases.series.total("time_ms", rows) * US_PER_MS for rows in (phases.chosen(STEADY), None))
+    time_us = phases.series.total("time_ms", phases.chosen(STEADY_LABELS)) * US_PER_MS
+    whole_us = phases.series.total("time_ms") * US_PER_MS
     return not phases.is_marked and STEADY_SHARE * time_us <= steady_us and time_us < ALL_STEADY_FRAC * whole_us
-
-
-def _extreme(name: RankName, score_pct: float) -> Extreme:
-    return Extreme(
-        rank=name.rank,
-        gpu_index=name.gpu_index,
-        nvml_index=name.nvml_index,
-        hostname=name.hostname,
-        score_pct=score_pct,
-    )
 
 
 def _without_state(gpu: GpuResult) -> GpuResult:

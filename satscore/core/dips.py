@@ -1,12 +1,12 @@
 """Low stretches inside a run: whether they come at a period, and what they look like."""
 
-import enum
 import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
+from satscore.core.job_facts import DipKind
 from satscore.core.readings import FloatArray
 
 PERIODIC_DIPS_MIN = 4
@@ -27,16 +27,6 @@ class Dip(msgspec.Struct, frozen=True, kw_only=True):
     def duration_s(self) -> float:
         """Return its length."""
         return float(self.stop - self.start)
-
-
-class DipKind(enum.StrEnum):
-    """What dips look like. Counters cannot tell what the program did, hence 'like'."""
-
-    CHECKPOINT = "checkpoint-like"
-    """Longer than 2 s, with traffic from the device to the host."""
-    GC = "gc-like"
-    """Up to 2 s and no such traffic: the host is busy with something short, as a garbage collection is."""
-    UNKNOWN = "unknown"
 
 
 class Periodic(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +62,10 @@ def periodicity(dips: Sequence[Dip], n_windows: int) -> Periodic | None:
 
 
 def dip_kind(dips: Sequence[Dip], host_tx_frac: FloatArray) -> DipKind:
-    """Return what dips look like, taken together.
+    """Return what dips look like, taken together: counters cannot tell what the program did.
+
+    Like a checkpoint: longer than 2 s, with traffic from the device to the host. Like a garbage collection: up
+    to 2 s and no such traffic, so the host is busy with something short.
 
     Args:
         dips: Windows of the run.
@@ -82,9 +75,9 @@ def dip_kind(dips: Sequence[Dip], host_tx_frac: FloatArray) -> DipKind:
     inside = np.concatenate([host_tx_frac[dip.start : dip.stop] for dip in dips]) if dips else np.empty(0)
     known = inside[~np.isnan(inside)]
     if len(known) == 0:
-        return DipKind.UNKNOWN
+        return "unknown"
     traffic = float(known.mean()) >= TRAFFIC_FRAC
     is_short = math.fsum(dip.duration_s for dip in dips) <= SHORT_DIP_S * len(dips)
     if traffic == is_short:
-        return DipKind.UNKNOWN
-    return DipKind.GC if is_short else DipKind.CHECKPOINT
+        return "unknown"
+    return "gc" if is_short else "checkpoint"

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from satscore.core.intervals import Q
-from satscore.core.job_series import CENTI, MS_PER_S, SERIES_COLUMNS
+from satscore.core.job_series import CENTI, SERIES_COLUMNS
 from satscore.core.losses import PARTS
 from satscore.core.readings import IntArray
-from satscore.core.units import PPM
+from satscore.core.units import MS_PER_S, PPM, US_PER_MS
 from satscore.core.window_rows import MILLI, WindowRows
 
-US_PER_MS = 1_000
 CHUNK = 4096
 """Rows that are packed together: an hour and a bit."""
 FASTEST = 1

@@ -2,56 +2,52 @@
 
 from collections.abc import Sequence
 
-from satscore.core.job_items import confidence_item, steady_item
+from satscore.core.job_items import confidence_item
 from satscore.core.job_phases import JobPhases
 from satscore.core.own_notes import is_idle
 from satscore.core.summarise import GpuResult
 from satscore.core.summary import Headline
 from satscore.core.summary_gpu import Score
+from satscore.core.summary_job import SteadyItem
 from satscore.core.units import NS_PER_S
 from satscore.core.windows import WINDOW_NS
 
 SHORT_RUN_WINDOWS = 120
 
 
-def headline_of(phases: JobPhases, score: Score, gpus: Sequence[GpuResult], dtype: str | None) -> Headline:
+def headline_of(
+    phases: JobPhases, steady: SteadyItem | None, score: Score, gpus: Sequence[GpuResult], dtype: str | None
+) -> Headline:
     """Return the headline: of the steady phase where there is one, else of the whole run.
 
     Args:
         phases: Of the job.
+        steady: Scores of its steady phase, where there is one.
         score: Of the whole run.
         gpus: Those that count.
         dtype: Tensor data type stated by the user, whose peak is one of the bounds.
     """
     if score.score_pct is None:
-        why = score.missing["score_pct"]
         return Headline(
             kind="none",
             score_pct=None,
             score_hi_pct=None,
             short_run=False,
-            reason=why,
+            reason=score.missing["score_pct"],
             ci95=None,
             ci_reason="there is no score",
         )
-    steady = steady_item(phases)
-    if steady is None:
-        is_short = phases.found.is_short and _is_brief(score, gpus)
-        return Headline(
-            kind="total",
-            score_pct=score.score_pct,
-            score_hi_pct=score.score_hi_pct,
-            short_run=is_short,
-            reason=None,
-            ci95=None,
-            ci_reason=_why_not_steady(phases, is_short=is_short),
-        )
-    interval, why_none = confidence_item(phases, _bound_uncertainty_frac(gpus, dtype))
+    is_short = steady is None and phases.found.is_short and _is_brief(score, gpus)
+    if steady:
+        interval, why_none = confidence_item(phases, _bound_uncertainty_frac(gpus, dtype))
+    else:
+        interval, why_none = None, _why_not_steady(phases, is_short=is_short)
+    shown = steady or score
     return Headline(
-        kind="steady",
-        score_pct=steady.score_pct,
-        score_hi_pct=steady.score_hi_pct,
-        short_run=False,
+        kind="steady" if steady else "total",
+        score_pct=shown.score_pct,
+        score_hi_pct=shown.score_hi_pct,
+        short_run=is_short,
         reason=None,
         ci95=interval,
         ci_reason=why_none,

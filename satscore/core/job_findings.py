@@ -8,18 +8,17 @@ import msgspec
 import numpy as np
 
 from satscore.core.facts import Facts, burst_terms, burstiness, facts_from
-from satscore.core.job_facts import DipFacts, JobFacts, RegimeFacts, Suspect
-from satscore.core.job_items import KINDS, NAMES, STEADY
+from satscore.core.job_facts import DipFacts, JobFacts, RegimeFacts
+from satscore.core.job_items import NAMES
 from satscore.core.job_phases import JobPhases
-from satscore.core.job_tree import JobTree
-from satscore.core.labels import Label
-from satscore.core.losses import CLOCK_PARTS, ISSUE_PARTS, MERGED_PARTS
-from satscore.core.rank_row import RankName, RankRow
+from satscore.core.job_tree import JobTree, job_leaves
+from satscore.core.labels import STEADY_LABELS, Label
+from satscore.core.losses import MERGED_PARTS
+from satscore.core.rank_row import RankName
 from satscore.core.rules import evaluate
 from satscore.core.rules_all import RULES
-from satscore.core.rules_ranks import idle_apart
 from satscore.core.run_facts import RunFacts
-from satscore.core.stragglers import find_suspects, idle_ranks, least_waiting
+from satscore.core.stragglers import Comparison
 from satscore.core.summarise import GpuResult
 from satscore.core.summary import FindingItem, NotJudgedItem
 from satscore.core.sums import Sums
@@ -28,7 +27,6 @@ from satscore.core.window_rows import MILLI
 
 START = "start"
 """Points lost before the first work of a short run: no rule claims them."""
-TREE_PARTS = ("idle_long", "idle_short", "comm", "wait", "comm_or_wait", "grid", "transient", "persistent")
 
 
 class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +45,6 @@ class ScopeSums(msgspec.Struct, frozen=True, kw_only=True):
     """Over all GPUs."""
     working: Sums
     """Over those that worked."""
-    is_steady: bool
-    """Whether they are of the steady phase only."""
 
 
 class JobFindings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +52,6 @@ class JobFindings(msgspec.Struct, frozen=True, kw_only=True):
 
     findings: list[FindingItem]
     not_judged: list[NotJudgedItem]
-    suspects: tuple[Suspect, ...]
 
 
 def gpu_facts(name: RankName, gpu: GpuResult, sums: Sums, profile: str) -> GpuFacts:
@@ -77,7 +72,7 @@ def find(
     phases: JobPhases,
     tree: JobTree | None,
     sums: ScopeSums,
-    rows: Sequence[RankRow],
+    ranks: Comparison,
     gpus: Sequence[GpuFacts],
     company: tuple[float | None, int],
 ) -> JobFindings:
@@ -88,19 +83,18 @@ def find(
         phases: Of the job.
         tree: Its loss tree; None for one GPU.
         sums: Of the judged phases.
-        rows: All GPUs, compared.
+        ranks: All GPUs, compared.
         gpus: Those that worked, each by itself.
         company: The largest share of time with processes of others on a GPU, and the most of them at a look.
     """
-    suspects = find_suspects(rows)
     whole_us = sums.whole.total(f"complete_us:{facts.profile}")
     judged = msgspec.structs.replace(
-        _scope_facts(facts, phases, tree, sums, gpus, len(idle_ranks(rows)) / max(1, len(rows))),
-        job=_job_facts(facts, phases, tree, rows, suspects, company),
+        _scope_facts(facts, phases, tree, sums, gpus, ranks.idle_frac),
+        job=_job_facts(facts, phases, tree, ranks, company),
     )
     per_gpu = [(gpu.name, gpu.facts, gpu.complete_us / whole_us if whole_us else 0.0) for gpu in gpus]
     findings, not_judged = evaluate(RULES, judged, per_gpu=per_gpu)
-    return JobFindings(findings=findings, not_judged=not_judged, suspects=suspects)
+    return JobFindings(findings=findings, not_judged=not_judged)
 
 
 def find_unscored(facts: RunFacts, sums: ScopeSums, company: tuple[float | None, int]) -> JobFindings:
@@ -117,7 +111,7 @@ def find_unscored(facts: RunFacts, sums: ScopeSums, company: tuple[float | None,
         ),
     )
     findings, not_judged = evaluate(RULES, judged)
-    return JobFindings(findings=findings, not_judged=not_judged, suspects=())
+    return JobFindings(findings=findings, not_judged=not_judged)
 
 
 def _scope_facts(
@@ -136,22 +130,13 @@ def _scope_facts(
     )
     if tree is not None:
         whole = facts_from(sums.whole, None, facts.profile)
-        loss = {part: tree.parts[part] for part in TREE_PARTS}
-        loss |= _shared(tree.parts["issue"], whole, ISSUE_PARTS) | _shared(tree.parts["clock"], whole, CLOCK_PARTS)
-        loss |= dict.fromkeys(MERGED_PARTS, 0.0)
-        loss = idle_apart(loss, tree.product["load_balance"], idle_frac)
+        loss = job_leaves(tree, sums.whole, idle_frac) | dict.fromkeys(MERGED_PARTS, 0.0)
         base = msgspec.structs.replace(base, score_points=tree.score_points, score_by=whole.score_by, loss_points=loss)
     elif phases.is_steady:
         return msgspec.structs.replace(
-            base, score_points=phases.score_points(STEADY), loss_points=phases.loss_points(STEADY)
+            base, score_points=phases.score_points(STEADY_LABELS), loss_points=phases.loss_points(STEADY_LABELS)
         )
     return base if phases.is_steady else _without_start(base, phases)
-
-
-def _shared(points_at_stake: float, facts: Facts, parts: Sequence[str]) -> dict[str, float]:
-    """Return a part of the job tree split as the same parts of the ranks are on average."""
-    whole = math.fsum(facts.loss_points[part] for part in parts)
-    return {part: points_at_stake * facts.loss_points[part] / whole if whole else 0.0 for part in parts}
 
 
 def _without_start(base: Facts, phases: JobPhases) -> Facts:
@@ -173,8 +158,7 @@ def _job_facts(
     facts: RunFacts,
     phases: JobPhases,
     tree: JobTree | None,
-    rows: Sequence[RankRow],
-    suspects: tuple[Suspect, ...],
+    ranks: Comparison,
     company: tuple[float | None, int],
 ) -> JobFacts:
     told_apart = not phases.found.is_short
@@ -182,8 +166,8 @@ def _job_facts(
     return JobFacts(
         has_pipe_counters=facts.has_pipe_counters,
         no_counters_reason=facts.no_pipes_reason,
-        gpus_count=len(rows),
-        local_gpus_count=max(Counter(row.name.hostname for row in rows).values(), default=0),
+        gpus_count=len(ranks.rows),
+        local_gpus_count=max(Counter(row.name.hostname for row in ranks.rows).values(), default=0),
         run_s=float(len(phases.series)),
         phase_s={NAMES[label]: float(phases.chosen((label,)).sum()) for label in labels},
         start_cost_points=phases.cost_points((Label.STARTUP, Label.WARMUP)) if told_apart else None,
@@ -191,11 +175,11 @@ def _job_facts(
         regime_changes=_regime_changes(phases) if told_apart else None,
         periodic=_periodic(phases),
         load_balance=tree.product["load_balance"] if tree else None,
-        rank_spread=_alternating_spread(phases, rows),
+        rank_spread=_alternating_spread(phases, ranks),
         block_s=tree.block_s if tree else None,
-        suspects=suspects,
-        idle_ranks=idle_ranks(rows),
-        least_waiting=least_waiting(rows),
+        suspects=ranks.suspects,
+        idle_ranks=ranks.idle,
+        least_waiting=ranks.least_waiting,
         shared_frac=company[0],
         foreign_processes=company[1],
         ci_points=phases.confidence.half_width if phases.confidence else None,
@@ -218,7 +202,7 @@ def _periodic(phases: JobPhases) -> DipFacts | None:
     if found is None:
         return None
     return DipFacts(
-        kind=KINDS[phases.dip_kind],
+        kind=phases.dip_kind,
         count=found.dips_count,
         period_s=found.period_s,
         duration_s=found.duration_mean_s,
@@ -227,14 +211,14 @@ def _periodic(phases: JobPhases) -> DipFacts | None:
     )
 
 
-def _alternating_spread(phases: JobPhases, rows: Sequence[RankRow]) -> float | None:
+def _alternating_spread(phases: JobPhases, ranks: Comparison) -> float | None:
     """Return the spread of V2 over ranks within a window, without what the ranks differ by all the time.
 
     Nor does it hold what sets ranks without any work apart: they add no busy time, and are left out of the count.
     """
-    idle = set(idle_ranks(rows))
-    busy = [row.busy for row in rows if row.busy is not None and row.name not in idle]
-    spread = _rank_spread(phases, 1.0 - len(idle) / max(1, len(rows)))
+    idle = set(ranks.idle)
+    busy = [row.busy for row in ranks.rows if row.busy is not None and row.name not in idle]
+    spread = _rank_spread(phases, 1.0 - ranks.idle_frac)
     if spread is None or not busy:
         return spread
     return math.sqrt(max(0.0, spread**2 - float(np.var(busy))))
@@ -243,7 +227,7 @@ def _alternating_spread(phases: JobPhases, rows: Sequence[RankRow]) -> float | N
 def _rank_spread(phases: JobPhases, working_frac: float) -> float | None:
     """Return the standard deviation of V2 over ranks within a window, root mean square over time."""
     series = phases.series
-    chosen = phases.chosen(STEADY) if phases.is_steady else np.ones(len(series), dtype=np.bool_)
+    chosen = phases.chosen(STEADY_LABELS) if phases.is_steady else np.ones(len(series), dtype=np.bool_)
     time_ms = series.column("levels_ms")[chosen]
     known = time_ms > 0
     if not known.any():

@@ -1,20 +1,18 @@
 """From what was found about the job to the blocks of the summary that say it. No number is computed after this."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-from satscore.core.dips import DipKind
 from satscore.core.job_facts import Suspect
 from satscore.core.job_phases import JobPhases, mean_points
-from satscore.core.labels import Label
-from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS, MERGED_PARTS
+from satscore.core.labels import ALL_LABELS, STEADY_LABELS, Label
+from satscore.core.loss_parts import loss_tree, points_in
 from satscore.core.marks import Mark
 from satscore.core.rank_row import RankRow
 from satscore.core.readings import BoolArray
-from satscore.core.summary_gpu import LossPart
+from satscore.core.summary import Extreme
 from satscore.core.summary_job import (
     ConfidenceItem,
     DipsItem,
@@ -31,14 +29,8 @@ from satscore.core.summary_job import (
 from satscore.core.units import NS_PER_S, POINTS
 
 MOST_SEGMENTS = 1000
-STEADY = (Label.STEADY,)
 CLOCK_SAMPLING_POINTS = 0.3
 """What reading the clock in samples can add to a score (docs/method.md, "Uncertainty")."""
-KINDS: dict[DipKind, Literal["checkpoint", "gc", "unknown"]] = {
-    DipKind.CHECKPOINT: "checkpoint",
-    DipKind.GC: "gc",
-    DipKind.UNKNOWN: "unknown",
-}
 NAMES: dict[Label, PhaseName] = {
     Label.STARTUP: "startup",
     Label.WARMUP: "warmup",
@@ -48,46 +40,29 @@ NAMES: dict[Label, PhaseName] = {
 }
 
 
-def loss_tree_of(leaves: Mapping[str, float]) -> list[LossPart]:
-    """Return the parts of a loss tree from the points of its leaves (PARTS); groups of 0 stay, leaves of 0 do not."""
-
-    def group(name: str, names: Sequence[str]) -> LossPart:
-        shown = [LossPart(name=n, points_pct=leaves[n], parts=[]) for n in names if leaves.get(n, 0.0) > 0]
-        return LossPart(name=name, points_pct=math.fsum(part.points_pct for part in shown), parts=shown)
-
-    tree = [
-        group("idle", IDLE_PARTS),
-        group("coverage", COVERAGE_PARTS),
-        group("issue", ISSUE_PARTS),
-        group("clock", CLOCK_PARTS),
-    ]
-    merged = [LossPart(name=n, points_pct=leaves[n], parts=[]) for n in MERGED_PARTS if leaves.get(n, 0.0) > 0]
-    return tree + merged
-
-
 def steady_item(job: JobPhases) -> SteadyItem | None:
     """Return the scores of the steady phase; None where there is none."""
-    score, upper = job.score_points(STEADY), job.score_points(STEADY, "sat_hi")
-    attainable = job.score_points(STEADY, "attainable")
+    score, upper = job.score_points(STEADY_LABELS), job.score_points(STEADY_LABELS, "sat_hi")
+    attainable = job.score_points(STEADY_LABELS, "attainable")
     if not job.is_steady or score is None or upper is None or attainable is None:
         return None
-    chosen = job.chosen(STEADY)
+    chosen = job.chosen(STEADY_LABELS)
     time_ms = job.series.total("time_ms", chosen)
     return SteadyItem(
-        time_s=job.time_s(STEADY),
+        time_s=job.time_s(STEADY_LABELS),
         score_pct=score,
         score_hi_pct=upper,
         score_attainable_pct=attainable,
-        tensor_score_pct=job.score_points(STEADY, "tensor", "tensor_ms"),
-        dram_score_pct=job.score_points(STEADY, "dram", "dram_ms"),
-        coverage_frac=job.complete_ms(STEADY) / time_ms if time_ms else 0.0,
-        loss=loss_tree_of(job.loss_points(STEADY)),
+        tensor_score_pct=job.score_points(STEADY_LABELS, "tensor", "tensor_ms"),
+        dram_score_pct=job.score_points(STEADY_LABELS, "dram", "dram_ms"),
+        coverage_frac=job.complete_ms(STEADY_LABELS) / time_ms if time_ms else 0.0,
+        loss=loss_tree(points_in(job.loss_points(STEADY_LABELS))),
     )
 
 
 def confidence_item(job: JobPhases, bound_uncertainty_frac: float) -> tuple[ConfidenceItem | None, str | None]:
     """Return the interval of the steady score, or why there is none."""
-    found, score = job.confidence, job.score_points(STEADY)
+    found, score = job.confidence, job.score_points(STEADY_LABELS)
     if found is None or score is None:
         return None, "fewer than 64 steady windows"
     return ConfidenceItem(
@@ -128,7 +103,7 @@ def phases_item(job: JobPhases) -> PhasesItem | None:
 
 
 def _phase(job: JobPhases, label: Label) -> PhaseItem:
-    time_s, whole_s = job.time_s((label,)), job.time_s(tuple(Label))
+    time_s, whole_s = job.time_s((label,)), job.time_s(ALL_LABELS)
     return PhaseItem(
         label=NAMES[label],
         time_s=time_s,
@@ -148,12 +123,12 @@ def _dips(job: JobPhases) -> DipsItem:
         period_s=periodic.period_s if periodic else None,
         duration_s=time_s / len(dips) if dips else None,
         # One or two low stretches tell nothing of their cause.
-        kind=KINDS[job.dip_kind] if periodic else "unknown" if dips else None,
+        kind=job.dip_kind if periodic else "unknown" if dips else None,
     )
 
 
 def _regime(job: JobPhases, low: int, high: int) -> RegimeItem:
-    chosen = job.chosen(STEADY) & _between(len(job.series), low, high)
+    chosen = job.chosen(STEADY_LABELS) & _between(len(job.series), low, high)
     return RegimeItem(start_s=float(low), stop_s=float(high), score_pct=mean_points(job.series, chosen, "sat"))
 
 
@@ -172,6 +147,23 @@ def suspect_item(suspect: Suspect) -> SuspectItem:
 def mark_items(marks: Sequence[Mark], first_index: int) -> list[MarkItem]:
     """Return the user's marks with times since the first window."""
     return [MarkItem(name=mark.name, at_s=max(0.0, mark.time_ns / NS_PER_S - first_index)) for mark in marks]
+
+
+def by_score(rows: Sequence[RankRow]) -> list[Extreme]:
+    """Return the GPUs that have a score, the lowest first."""
+    scored = sorted(
+        (row.score_points, row.name.rank, row.name.gpu_index, row.name) for row in rows if row.score_points is not None
+    )
+    return [
+        Extreme(
+            rank=name.rank,
+            gpu_index=name.gpu_index,
+            nvml_index=name.nvml_index,
+            hostname=name.hostname,
+            score_pct=score_points,
+        )
+        for score_points, _, _, name in scored
+    ]
 
 
 def quantiles(rows: Sequence[RankRow]) -> Quantiles | None:

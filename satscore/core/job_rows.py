@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from satscore.core.facts import profile_points
 from satscore.core.intervals import THROTTLE_REASONS
-from satscore.core.labels import Label
+from satscore.core.labels import ALL_LABELS, Label
 from satscore.core.rank_blocks import B
 from satscore.core.rank_row import RankName, RankRow
 from satscore.core.run_facts import RankResult
@@ -13,7 +13,6 @@ from satscore.core.sums import Sums, merge_all
 from satscore.core.units import PPM, US_PER_S
 from satscore.core.window_rows import MILLI
 
-ALL_LABELS = frozenset(Label)
 WORK_LABELS = frozenset((Label.WARMUP, Label.STEADY, Label.DIP))
 """From the first to the last work: ranks that start at different times differ in nothing else."""
 

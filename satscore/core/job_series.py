@@ -12,8 +12,8 @@ import numpy as np
 
 from satscore.core.losses import PARTS
 from satscore.core.readings import BoolArray, FloatArray, IntArray
+from satscore.core.units import MS_PER_S as MS_PER_S  # noqa: PLC0414
 
-MS_PER_S = 1_000
 SUM_CHUNK = 4096
 CENTI = 100
 """Power is kept in hundredths of a watt: that of one GPU fits into 32 bits."""

@@ -6,23 +6,22 @@ the last division: the order of ranks changes nothing, to the bit.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 
-from satscore.core.labels import Label
+from satscore.core.labels import ALL_LABELS, Label
+from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS
 from satscore.core.rank_blocks import BLOCK_COLUMNS, FIRST_LENGTH_S, B, RankBlocks
 from satscore.core.rank_row import RankName
 from satscore.core.readings import BoolArray, FloatArray, IntArray
+from satscore.core.sums import Sums
 from satscore.core.units import PPM, US_PER_S, points
 
-IDLE_PARTS = ("idle_long", "idle_short")
-COVERAGE_PARTS = ("comm", "wait", "comm_or_wait", "grid")
 JOB_PARTS = (*IDLE_PARTS, *COVERAGE_PARTS, "transient", "persistent", "issue", "clock")
 FACTORS = ("availability", "communication", "transient_balance", "load_balance", "issue", "clock")
-ALL_LABELS = frozenset(Label)
 WAIT_DISCOUNT = 0.5
 """How far waiting devalues a busy share when the pacing rank is chosen.
 
@@ -192,6 +191,42 @@ class JobTreeBuilder:
         return out
 
 
+def job_leaves(tree: JobTree, sums: Sums, idle_frac: float) -> dict[str, float]:
+    """Return the leaves of a job's tree in points: with the score they add up to 100.
+
+    Issue and clock are split as their leaves are on average over ranks.
+
+    Args:
+        tree: Of the job.
+        sums: Of the same GPUs and phases; their windows are the same but for those with an unknown level.
+        idle_frac: Share of the GPUs that never worked: what they lose is no imbalance.
+    """
+    leaves = {part: lost for part, lost in tree.parts.items() if part not in ("issue", "clock")}
+    for part, names in (("issue", ISSUE_PARTS), ("clock", CLOCK_PARTS)):
+        leaves |= _shared(tree.parts[part], {name: sums.total(f"loss:{name}") for name in names})
+    return idle_apart(leaves, tree.product["load_balance"], idle_frac)
+
+
+def idle_apart(loss_points: Mapping[str, float], load_balance: float | None, idle_frac: float) -> dict[str, float]:
+    """Return the parts of a job's loss tree with what idle GPUs lose taken out of `persistent`.
+
+    A GPU that never works waits for the busiest rank all the time: of persistent = J3 - J4 it holds J3 times
+    its share of the GPUs, and J3 = persistent / (1 - load balance) (docs/method.md, "Job tree").
+
+    Args:
+        loss_points: Parts of the job tree, points.
+        load_balance: J4 / J3; None: not known.
+        idle_frac: Share of the job's GPUs that never worked.
+
+    Returns:
+        The same parts with the same sum, and `idle_ranks` besides.
+    """
+    persistent = loss_points.get("persistent", 0.0)
+    busiest = persistent / (1.0 - load_balance) if load_balance is not None and load_balance < 1.0 else 0.0
+    idle = min(persistent, idle_frac * busiest)
+    return {**loss_points, "persistent": persistent - idle, "idle_ranks": idle}
+
+
 class _Leaders:
     """The sums of the GPU that leads each block: the one with the largest key, columns compared in order."""
 
@@ -241,6 +276,14 @@ def _split(amount: int, weights: dict[str, int]) -> dict[str, int]:
     out = {part: amount * weight // whole if whole else 0 for part, weight in weights.items()}
     out[[*weights][-1]] += amount - sum(out.values())
     return out
+
+
+def _shared(lost_points: float, weights: dict[str, int]) -> dict[str, float]:
+    """Split points in proportion; without weights the last part takes them, as in ``_split``."""
+    whole = sum(weights.values())
+    if not whole:
+        return {**dict.fromkeys(weights, 0.0), [*weights][-1]: lost_points}
+    return {part: lost_points * weight / whole for part, weight in weights.items()}
 
 
 def _parts(levels: list[int], inner: dict[str, int]) -> dict[str, int]:

@@ -15,36 +15,31 @@ from satscore.core.units import PPM
 from satscore.core.window_rows import WindowRows
 
 LAG_S = 600
-"""A GPU that is so far behind the others (it was lost, say) is not waited for."""
+"""A GPU that is so far behind the others (it was lost, say) is not waited for: it has no part in its labels."""
 WORKING_ENGINE_FRAC = 0.2
 """GPUs with less work do not count while others have more: not all that are visible are used."""
 
 
 class OnlineLabels:
-    """Labels the windows of one process in order; how they are batched changes nothing.
+    """Labels the windows of one process in order.
+
+    How windows are batched changes nothing while all GPUs are within LAG_S of each other; beyond that it decides
+    whether those of the last one come in time to count.
 
     Args:
         profile: Key of PROFILES: whose score is looked at.
     """
 
     def __init__(self, profile: str) -> None:
-        self.first_index = 0
+        self._first_index = 0
         self._profile = profile
         self._phases = OnlinePhases()
         self._waiting: dict[int, list[tuple[float, float]]] = {}
         self._last: dict[int, int] = {}
         self._next_index: int | None = None
         self._labels = bytearray()
-
-    @property
-    def current(self) -> Label:
-        """The phase of the newest window that has one."""
-        return self._phases.current
-
-    @property
-    def labels(self) -> IntArray:
-        """The labels so far, of consecutive seconds from ``first_index`` on: shape (k,)."""
-        return np.frombuffer(bytes(self._labels), dtype=np.uint8).astype(np.int64)
+        self._settled_count = 0
+        """Of the labels, the first ones that no window needs any more."""
 
     def take(self, gpu: int, rows: WindowRows) -> None:
         """Take windows of one GPU, in time order."""
@@ -53,6 +48,17 @@ class OnlineLabels:
         for index, pair in zip(rows.index.tolist(), zip(sat, rows.mean("engine"), strict=True), strict=True):
             self._waiting.setdefault(index, []).append(pair)
         self._last[gpu] = int(rows.index[-1])
+        # One that is far behind has yet to get labels which the others have had.
+        self._settled_count = max(0, min(self._settled_count, int(rows.index[0]) - self._first_index))
+
+    def settle(self) -> tuple[int, IntArray]:
+        """Return the labels that windows may wait for which were taken since the last call, or had none then.
+
+        Returns:
+            Second of the first label; and the labels, of consecutive seconds from there to the last: shape (k,).
+        """
+        start, self._settled_count = self._settled_count, len(self._labels)
+        return self._first_index + start, np.frombuffer(self._labels[start:], dtype=np.uint8).astype(np.int64)
 
     def advance(self) -> None:
         """Label the windows that every GPU has completed."""
@@ -67,14 +73,18 @@ class OnlineLabels:
 
     def _label_until(self, last_index: int) -> None:
         if self._next_index is None:
-            self._next_index = self.first_index = min(self._waiting)
+            self._next_index = min(self._waiting)
         for index in range(self._next_index, last_index + 1):
             sat, engine = _together(self._waiting.pop(index, ()))
             self._append(self._phases.add(index, sat, engine))
         self._next_index = max(self._next_index, last_index + 1)
 
     def _append(self, labelled: Iterable[tuple[int, Label]]) -> None:
-        self._labels.extend(label for _, label in labelled)
+        for index, label in labelled:
+            # Until there is a label no window is before the first one.
+            if not self._labels:
+                self._first_index = index
+            self._labels.append(label)
 
 
 def _together(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:

@@ -24,6 +24,10 @@ class Label(enum.IntEnum):
         return self.name.lower()
 
 
+ALL_LABELS = frozenset(Label)
+STEADY_LABELS = frozenset((Label.STEADY,))
+
+
 @dataclass(frozen=True, slots=True)
 class PhaseMark:
     """A user's word that a phase begins.

@@ -32,6 +32,7 @@ TURN_WINDOWS = 3
 SPARSE_WORK_WINDOWS = 60
 """So many windows of work are a beginning, however short the pieces are in which they come."""
 WARMUP_MAX_WINDOWS = 900
+"""After so many windows without a level the run goes on as steady: it may never keep one."""
 DIP_TEST_EVERY = 10
 """A long dip is tested for being a level of its own every so many windows: the test is not free."""
 LEVEL_BINS = 1000
@@ -92,7 +93,6 @@ class OnlinePhases:
 
     def __init__(self) -> None:
         self._label = Label.STARTUP
-        self._never_steady = False
         self._arrived: deque[_Window] = deque(maxlen=WORK_AROUND_WINDOWS)
         self._open: deque[_Window] = deque()
         """Windows whose label may still change, the oldest first; the last ones are not smoothed yet."""
@@ -109,16 +109,6 @@ class OnlinePhases:
         """Known windows since the current label began."""
         self._turning_count = 0
         """Windows in a row that speak for leaving steady, or the dip."""
-
-    @property
-    def current(self) -> Label:
-        """The label of the present, which may still be taken back by up to 3 windows."""
-        return self._label
-
-    @property
-    def is_never_steady(self) -> bool:
-        """Whether 15 minutes of warm-up had not led to a level; it stays true."""
-        return self._never_steady
 
     def add(self, index: int, sat: float, engine: float) -> list[tuple[int, Label]]:
         """Take one window and return those whose label has become final, in order.
@@ -209,10 +199,7 @@ class OnlinePhases:
     def _judge_warmup(self) -> None:
         if self._since_count < TREND_POINTS:
             return
-        if self._recent.is_level():
-            self._begin_level()
-        elif self._since_count >= WARMUP_MAX_WINDOWS:
-            self._never_steady = True
+        if self._recent.is_level() or self._since_count >= WARMUP_MAX_WINDOWS:
             self._begin_level()
 
     def _begin_level(self) -> None:

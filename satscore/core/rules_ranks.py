@@ -1,6 +1,6 @@
 """Rules about single ranks of the job (docs/method.md, "Stragglers")."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from satscore.core.facts import Facts
 from satscore.core.job_facts import Suspect, SuspectKind
@@ -66,26 +66,6 @@ def _cause(facts: Facts) -> str:
     """Tell the variant of advice: why the busiest slow GPU is slow."""
     suspects = _of_kind("slow")(facts)
     return suspects[0].cause if suspects else ""
-
-
-def idle_apart(loss_points: Mapping[str, float], load_balance: float | None, idle_frac: float) -> dict[str, float]:
-    """Return the parts of a job's loss tree with what idle GPUs lose taken out of `persistent`.
-
-    A GPU that never works waits for the busiest rank all the time: of persistent = J3 - J4 it holds J3 times
-    its share of the GPUs, and J3 = persistent / (1 - load balance) (docs/method.md, "Job tree").
-
-    Args:
-        loss_points: Parts of the job tree, points.
-        load_balance: J4 / J3; None: not known.
-        idle_frac: Share of the job's GPUs that never worked.
-
-    Returns:
-        The same parts with the same sum, and `idle_ranks` besides.
-    """
-    persistent = loss_points.get("persistent", 0.0)
-    busiest = persistent / (1.0 - load_balance) if load_balance is not None and load_balance < 1.0 else 0.0
-    idle = min(persistent, idle_frac * busiest)
-    return {**loss_points, "persistent": persistent - idle, "idle_ranks": idle}
 
 
 IDLE_GPUS = Measure(key="idle_count", name="idle GPUs", unit="count", fetch=lambda f: float(len(f.job.idle_ranks)))

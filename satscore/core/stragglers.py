@@ -41,6 +41,34 @@ ALIKE_BUSY_FRAC = 0.05
 """Within this of the median a busy share does not tell a rank from the others."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The GPUs of a job, and those that are unlike the others.
+
+    Attributes:
+        rows: All of them.
+        suspects: Those for which the others wait, as by ``find_suspects``.
+        idle: Those without work, as by ``idle_ranks``.
+        least_waiting: The one that does not wait, as by ``least_waiting``.
+    """
+
+    rows: Sequence[RankRow]
+    suspects: tuple[Suspect, ...]
+    idle: tuple[RankName, ...]
+    least_waiting: RankName | None
+
+    @property
+    def idle_frac(self) -> float:
+        """Share of the GPUs that never worked; 0 of none."""
+        return len(self.idle) / max(1, len(self.rows))
+
+
+def compare(rows: Sequence[RankRow]) -> Comparison:
+    """Hold the GPUs of a job against each other."""
+    suspects = find_suspects(rows)
+    return Comparison(rows=rows, suspects=suspects, idle=idle_ranks(rows), least_waiting=least_waiting(rows, suspects))
+
+
 def find_suspects(rows: Sequence[RankRow]) -> tuple[Suspect, ...]:
     """Return the ranks for which the others of their group wait, the one furthest ahead first.
 
@@ -70,14 +98,15 @@ def idle_ranks(rows: Sequence[RankRow]) -> tuple[RankName, ...]:
     return tuple(sorted(idle, key=lambda name: (name.rank, name.gpu_index)))
 
 
-def least_waiting(rows: Sequence[RankRow]) -> RankName | None:
+def least_waiting(rows: Sequence[RankRow], suspects: Sequence[Suspect]) -> RankName | None:
     """Return the one rank that does not wait where all others of its group do; None: there is no such rank.
 
     That is the rank whose host stalls: it is as busy as those that wait for it, so its busy share does not
-    tell. Every other one must wait for 5 points more; of several groups the one with the widest gap counts.
+    tell, and none of the suspects is it. Every other one must wait for 5 points more; of several groups the one
+    with the widest gap counts.
     """
-    suspects = {suspect.name for suspect in find_suspects(rows)}
-    found = [least for group in _groups(rows) if (least := _least_waiting_of(group)) and least[1] not in suspects]
+    named = {suspect.name for suspect in suspects}
+    found = [least for group in _groups(rows) if (least := _least_waiting_of(group)) and least[1] not in named]
     return min(found, key=lambda each: (-each[0], each[1].rank, each[1].gpu_index))[1] if found else None
 
 

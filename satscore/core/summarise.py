@@ -1,6 +1,7 @@
 """From sums to the summary's blocks: scores, losses, rates. No number is computed after this."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -12,9 +13,9 @@ from satscore.core.hwmodel import HardwareModel
 from satscore.core.intervals import ACTIVE_FIELD, LINK_DIRECTIONS
 from satscore.core.job_series import JobSeries, Series
 from satscore.core.labels import Label
-from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS, MERGED_PARTS
+from satscore.core.loss_parts import loss_tree
 from satscore.core.rank_blocks import RankBlocks
-from satscore.core.summary_gpu import GpuUse, Grade, Loss, LossPart, Score
+from satscore.core.summary_gpu import GpuUse, Grade, Loss, Score
 from satscore.core.sums import Sums
 from satscore.core.units import PPM, US_PER_S, points
 
@@ -214,26 +215,11 @@ def loss_of(sums: Sums, profile: str, score: Score) -> Loss | None:
     if score.score_pct is None:
         return None
     complete_us = sums.total(f"complete_us:{profile}")
+
+    def points_of(prefix: str, names: Sequence[str]) -> float:
+        return points(sum(sums.total(f"{prefix}:{name}") for name in names) / PPM / complete_us)
+
     return Loss(
-        datasheet=_tree(sums, "loss", complete_us),
-        attainable=_tree(sums, "loss_attainable", complete_us),
+        datasheet=loss_tree(partial(points_of, "loss")),
+        attainable=loss_tree(partial(points_of, "loss_attainable")),
     )
-
-
-def _tree(sums: Sums, prefix: str, complete_us: int) -> list[LossPart]:
-    def leaf(name: str) -> LossPart:
-        return LossPart(name=name, points_pct=points(sums.total(f"{prefix}:{name}") / PPM / complete_us), parts=[])
-
-    def group(name: str, parts: Sequence[str]) -> LossPart:
-        leaves = [leaf(part) for part in parts]
-        total = sum(sums.total(f"{prefix}:{part}") for part in parts)
-        shown = [part for part in leaves if part.points_pct > 0]
-        return LossPart(name=name, points_pct=points(total / PPM / complete_us), parts=shown)
-
-    tree = [
-        group("idle", IDLE_PARTS),
-        group("coverage", COVERAGE_PARTS),
-        group("issue", ISSUE_PARTS),
-        group("clock", CLOCK_PARTS),
-    ]
-    return tree + [part for name in MERGED_PARTS if (part := leaf(name)).points_pct > 0]

@@ -7,6 +7,8 @@ W, J, MHz, B, B/s, FLOP/s, ns on the run's axis. Points (0..100) exist only in t
 NS_PER_S = 1_000_000_000
 NS_PER_US = 1_000
 US_PER_S = 1_000_000
+US_PER_MS = 1_000
+MS_PER_S = 1_000
 PPM = 1_000_000
 """Fractions in the mergeable sums are integers in parts per million (docs/method.md, "Sums")."""
 HZ_PER_MHZ = 1e6

@@ -158,9 +158,9 @@ class Session:
         return tuple(matched.bounds_key for matched in self._used.matched)
 
     def _settle(self) -> None:
-        labels = self._labels.labels
+        first_index, labels = self._labels.settle()
         for scorer in self._scorers.values():
-            scorer.settle(self._labels.first_index, labels)
+            scorer.settle(first_index, labels)
 
     def _engine(self) -> list[float | None]:
         return [scorer.sums.mean("engine") for scorer in self._scorers.values()]

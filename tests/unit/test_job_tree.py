@@ -8,19 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satscore.core.job_tree import (
-    COVERAGE_PARTS,
-    FACTORS,
-    IDLE_PARTS,
-    JOB_PARTS,
-    JobTree,
-    JobTreeBuilder,
-    common_length_s,
-)
+from satscore.core.job_tree import FACTORS, JOB_PARTS, JobTree, JobTreeBuilder, common_length_s, job_leaves
+from satscore.core.job_tree_item import job_tree_item
 from satscore.core.labels import Label
+from satscore.core.losses import CLOCK_PARTS, COVERAGE_PARTS, IDLE_PARTS, ISSUE_PARTS
 from satscore.core.rank_blocks import BLOCK_COLUMNS, RankBlocks
 from satscore.core.rank_row import RankName
 from satscore.core.readings import IntArray
+from satscore.core.sums import Sums
 from satscore.core.units import PPM
 
 US = 1_000_000
@@ -401,3 +396,42 @@ def test_lengths_in_common():
     assert common_length_s([]) == 4
     with pytest.raises(ValueError, match=f"{long.length_s} s cannot be laid on blocks of 4 s"):
         JobTreeBuilder(BLOCK_S, STEADY).add(name(0), long)
+
+
+# --- leaves
+
+
+def lost(**points: int) -> Sums:
+    return Sums(totals={f"loss:{part}": amount for part, amount in points.items()})
+
+
+def test_issue_and_clock_are_split_as_the_ranks_lose_them():
+    tree = tree_of([blocks([row([1, 0.8, 0.6, 0.5])] * 3)])
+    leaves = job_leaves(tree, lost(issue_other=1, issue_stall=3, clock_power=2, clock_other=2), 0.0)
+    assert leaves["issue_other"] == close(5)
+    assert leaves["issue_stall"] == close(15)
+    assert leaves["clock_power"] == leaves["clock_other"] == close(5)
+    assert leaves["clock_thermal"] == leaves["idle_ranks"] == 0
+
+
+def test_what_nobody_can_split_is_in_the_last_leaf():
+    leaves = job_leaves(tree_of([blocks([row([1, 0.8, 0.6, 0.5])] * 3)]), Sums(), 0.0)
+    assert (leaves["issue_stall"], leaves["clock_unknown"]) == (close(20), close(10))
+
+
+@few
+@given(
+    jobs(),
+    st.fixed_dictionaries({part: st.integers(0, 10**18) for part in (*ISSUE_PARTS, *CLOCK_PARTS)}),
+    st.floats(0, 1),
+)
+def test_leaves_and_score_are_100_and_the_item_shows_them(ranks, weights, idle_frac):
+    tree = built([(name(i), b) for i, b in enumerate(ranks)])
+    if tree is None:
+        return
+    leaves = job_leaves(tree, lost(**weights), idle_frac)
+    assert sum(leaves.values()) + tree.score_points == pytest.approx(100)
+    item = job_tree_item(tree, "total", lost(**weights), idle_frac)
+    assert sum(part.points_pct for part in item.parts) + item.score_pct == pytest.approx(100)
+    shown = {leaf.name: leaf.points_pct for part in item.parts for leaf in (part.parts or [part])}
+    assert {leaf: shown.get(leaf, 0.0) for leaf in leaves} == leaves

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
+from satscore.core.job_tree import idle_apart
 from satscore.core.rules import evaluate, firings
 from satscore.core.rules_all import RULES
 from satscore.core.rules_model import Rule, judge
-from satscore.core.rules_ranks import idle_apart
 from tests.unit.rule_cases import (
     CAPPED,
     COMM,

@@ -195,6 +195,19 @@ def test_the_order_of_gpus_within_a_tick_changes_nothing():
     assert encode(Run(header=run.header, table=rows(run.table, order)).summary()) == encode(run.summary())
 
 
+def test_a_gpu_that_was_read_before_the_others_may_be_told_of_later():
+    run, second_ns = RUNS["node"], 1_000_000_000
+    ready_s = {0: 6, 1: 3, 2: 6, 3: 6}
+    late = rows(run.table, run.table.start_ns >= np.array([ready_s[gpu] for gpu in run.table.gpu]) * second_ns)
+    session = Run(header=run.header, table=rows(late, slice(0, 0))).session()
+    of_others, until_8_s = late.gpu != 1, late.end_ns <= 8 * second_ns
+    for chosen in (of_others & until_8_s, ~of_others & until_8_s, ~until_8_s):
+        session.add(rows(late, chosen))
+    session.close()
+    for gpu, state in enumerate(session.state().gpus):
+        assert sum(sums.total("time_us") for sums in state.phase_sums.values()) == (12 - ready_s[gpu]) * 1_000_000
+
+
 def test_readings_of_a_gpu_that_is_not_ours_count_nowhere():
     run = RUNS["measured"]
     stranger = replace(run.table, gpu=np.full(len(run.table), 5))

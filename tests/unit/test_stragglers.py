@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from satscore.core.groups import checked_grouping, group_of
 from satscore.core.job_facts import Suspect
 from satscore.core.rank_row import RankName, RankRow
-from satscore.core.stragglers import find_suspects, idle_ranks, least_waiting
+from satscore.core.stragglers import compare, find_suspects, idle_ranks
 from satscore.errors import UsageError
 
 few = settings(max_examples=80, deadline=None)
@@ -74,6 +74,10 @@ def only(rows: Iterable[RankRow]) -> Suspect:
 
 def named(rows: Iterable[RankRow]) -> list[int]:
     return [suspect.name.rank for suspect in find_suspects([*rows])]
+
+
+def waits_least(rows: Iterable[RankRow]) -> RankName | None:
+    return compare([*rows]).least_waiting
 
 
 # --- slow and overloaded
@@ -215,7 +219,7 @@ def test_two_ranks():
 def test_one_rank_and_none():
     assert named([rank(0, 0.97)]) == []
     assert named([]) == []
-    assert least_waiting([rank(0, 0.97)]) is None
+    assert waits_least([rank(0, 0.97)]) is None
     assert idle_ranks([]) == ()
 
 
@@ -253,7 +257,7 @@ def test_laws(parts, rng):
     rows = [rank(i, max(a, b) / 20, lo=a / 20, sat=a / 40, group=g) for i, (a, b, g) in enumerate(parts)]
     found = find_suspects(rows)
     assert find_suspects(rng.sample(rows, len(rows))) == found
-    assert least_waiting(rng.sample(rows, len(rows))) == least_waiting(rows)
+    assert waits_least(rng.sample(rows, len(rows))) == waits_least(rows)
     by_name = {row.name: row for row in rows}
     for suspect in found:
         busy, own = by_name[suspect.name].busy or 0.0, by_name[suspect.name].group
@@ -279,6 +283,12 @@ def test_idle_ranks():
     assert idle_ranks([rank(0, 0.1, engine=0.29), idle(1)]) == ()
 
 
+def test_gpus_that_never_work_are_a_share_of_all():
+    found = compare([*(rank(i, 0.7) for i in range(3)), idle(3)])
+    assert (found.idle, found.idle_frac, found.suspects) == ((name(3),), 0.25, ())
+    assert compare([]).idle_frac == 0.0
+
+
 def test_idle_ranks_make_nobody_overloaded():
     """Five idle GPUs of eight would be the median."""
     assert named([*(rank(i, 0.8) for i in range(3)), *(idle(i) for i in range(3, 8))]) == []
@@ -288,31 +298,31 @@ def test_idle_ranks_make_nobody_overloaded():
 def test_the_rank_whose_loader_stalls():
     rows = [*(rank(i, 0.6, wait=0.3) for i in range(3)), rank(3, 0.6, wait=0.0, idle=0.3)]
     assert named(rows) == []
-    assert least_waiting(rows) == name(3)
+    assert waits_least(rows) == name(3)
 
 
 def test_nobody_waits_less_than_all_others():
-    assert least_waiting([rank(i, 0.6, wait=0.3) for i in range(4)]) is None
-    assert least_waiting([rank(i, 0.6, wait=0.02 * i) for i in range(4)]) is None
+    assert waits_least([rank(i, 0.6, wait=0.3) for i in range(4)]) is None
+    assert waits_least([rank(i, 0.6, wait=0.02 * i) for i in range(4)]) is None
     two = [*(rank(i, 0.6, wait=0.3) for i in range(3)), rank(3, 0.6), rank(4, 0.6)]
-    assert least_waiting(two) is None
-    assert least_waiting([*two[:3], rank(3, 0.6, wait=None), rank(4, 0.6, wait=0.24)]) == name(4)
+    assert waits_least(two) is None
+    assert waits_least([*two[:3], rank(3, 0.6, wait=None), rank(4, 0.6, wait=0.24)]) == name(4)
 
 
 def test_a_straggler_is_not_told_twice():
     rows = ranks(rank(2, 0.97, clock=1300))
     assert named(rows) == [2]
-    assert least_waiting(rows) is None
-    assert least_waiting([*(rank(i, 0.6, wait=0.3) for i in range(3)), rank(3, 0.64)]) is None
+    assert waits_least(rows) is None
+    assert waits_least([*(rank(i, 0.6, wait=0.3) for i in range(3)), rank(3, 0.64)]) is None
     # Ahead, but not by enough for a name; it is another matter if its busy share does not tell.
     spread = [rank(i, 0.6 + 0.02 * i, wait=0.3) for i in range(9)]
-    assert least_waiting([*spread, rank(9, 0.8)]) is None
-    assert least_waiting([*spread, rank(9, 0.7)]) == name(9)
+    assert waits_least([*spread, rank(9, 0.8)]) is None
+    assert waits_least([*spread, rank(9, 0.7)]) == name(9)
 
 
 def test_an_odd_one_that_works_little_does_not_set_the_pace():
-    assert least_waiting([*(rank(i, 0.6, wait=0.3) for i in range(3)), rank(3, 0.2, wait=0.0)]) is None
-    assert least_waiting([*(rank(i, 0.6, wait=0.3) for i in range(3)), idle(3)]) is None
+    assert waits_least([*(rank(i, 0.6, wait=0.3) for i in range(3)), rank(3, 0.2, wait=0.0)]) is None
+    assert waits_least([*(rank(i, 0.6, wait=0.3) for i in range(3)), idle(3)]) is None
 
 
 def test_the_widest_gap_of_several_groups():
@@ -320,7 +330,7 @@ def test_the_widest_gap_of_several_groups():
         *(rank(i, 0.6, wait=0.2, group="a") for i in range(3)), rank(3, 0.6, wait=0.1, group="a"),
         *(rank(i, 0.5, wait=0.4, group="b") for i in range(4, 7)), rank(7, 0.5, wait=0.1, group="b"),
     ]  # fmt: skip
-    assert least_waiting(rows) == name(7)
+    assert waits_least(rows) == name(7)
 
 
 # --- false alarms
