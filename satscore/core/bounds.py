@@ -64,7 +64,7 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         gpu: Its limits and vBoost level.
         dtype: The tensor data type that the user states; chooses the tensor ceiling.
     """
-    caps = {"gpu": gpu.power_limit_gpu_w, "module": gpu.module_limit_w}
+    caps = _caps_in_force(gpu)
     usable = (*model.attainable, *model.attainable_if_stated)
     usable = tuple(e for e in usable if e.resource != "tensor" or e.dtype in _ceiling_dtypes(dtype))
     chosen = {r: _ceiling(usable, r, caps, gpu.vboost_level) for r in CEILING_RESOURCES}
@@ -87,6 +87,12 @@ def resolve(model: HardwareModel, gpu: GpuInfo, dtype: str | None = None) -> Bou
         ceilings_missing=tuple(r for r in CEILING_RESOURCES if r not in entries),
         ceilings_at_other_cap=any(not _same_state(e, caps, gpu.vboost_level) for e in entries.values()),
     )
+
+
+def _caps_in_force(gpu: GpuInfo) -> dict[str, float | None]:
+    """Return the cap of each scope in W; that of the GPU is never above its module's, however high its own is."""
+    own_w, module_w = gpu.power_limit_gpu_w, gpu.module_limit_w
+    return {"gpu": own_w if own_w is None or module_w is None else min(own_w, module_w), "module": module_w}
 
 
 def _ceiling_dtypes(dtype: str | None) -> tuple[str | None, ...]:

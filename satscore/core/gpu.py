@@ -2,6 +2,9 @@
 
 import msgspec
 
+VBOOST_CAPABILITIES = ((9, 0), (12, 0))
+"""Chips with a vBoost slider: from Hopper on; those from 12.0 on are of workstations and consumers."""
+
 
 class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Static facts of one GPU, as the chip and driver report them; None where they do not.
@@ -61,3 +64,14 @@ class GpuInfo(msgspec.Struct, frozen=True, kw_only=True):
         """The limit in force on the module in W: the lower of the driver's and the site's; None: unknown."""
         known = [limit for limit in (self.power_limit_module_w, self.module_cap_w) if limit is not None]
         return min(known, default=None)
+
+    @property
+    def may_have_vboost(self) -> bool:
+        """Whether there can be a vBoost level; where there cannot, an unknown one is no gap.
+
+        A GPU that does not tell its compute capability may, if it shares a module's power with a CPU.
+        """
+        if self.compute_capability is None:
+            return self.power_limit_module_w is not None
+        first, end = VBOOST_CAPABILITIES
+        return first <= self.compute_capability < end

@@ -48,7 +48,7 @@ USER_FOLDER = "~/.config/satscore/hwmodels"
 CLOCK_TOLERANCE_FRAC = 0.02
 """Drivers round memory clocks; the closest parts of one bus width (2619 and 3201 MHz) are 22 % apart."""
 VBOOST_CLOCK_TOLERANCE_FRAC = 0.05
-"""Downwards, with vBoost on: it may take memory clock to feed the tensor cores (not settled)."""
+"""Downwards, where vBoost may be on: it may take memory clock to feed the tensor cores (not settled)."""
 MEMORY_TOLERANCE_FRAC = 0.08
 """Covers GB against GiB (7.4 %) and the driver's reserve; 80 and 94 GB parts are 17 % apart."""
 
@@ -109,7 +109,8 @@ def match(models: Sequence[HardwareModel], gpu: GpuInfo, folder: str = USER_FOLD
 
 def compare(model: HardwareModel, gpu: GpuInfo) -> tuple[Fact, ...]:
     """Compare what the chip reports with a model, in the order of their weight."""
-    clock_down = VBOOST_CLOCK_TOLERANCE_FRAC if gpu.vboost_level else CLOCK_TOLERANCE_FRAC
+    boosted = gpu.may_have_vboost if gpu.vboost_level is None else gpu.vboost_level > 0
+    clock_down = VBOOST_CLOCK_TOLERANCE_FRAC if boosted else CLOCK_TOLERANCE_FRAC
     clock, size = gpu.mem_clock_max_mhz, gpu.memory_total_bytes
     rows: tuple[tuple[str, str, float | None, float, bool], ...] = (
         ("SM count", "SM", gpu.sm_count, model.sm_count, gpu.sm_count == model.sm_count),

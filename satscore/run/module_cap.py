@@ -1,4 +1,4 @@
-"""A cap on the whole module that the site states, because the driver reports a higher one."""
+"""What is known of the GPUs beside what the driver reports: the cap on the module that the site states, vBoost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ import msgspec
 
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import MODULE_CAP_LEAST_W, MODULE_CAP_MOST_W, HardwareModel, match
+from satscore.core.vboost import Vboost, with_vboost
 from satscore.counters.source import Source
 from satscore.run.models import load_library
 
@@ -14,14 +15,23 @@ VARIABLE = "SATSCORE_MODULE_CAP_W"
 
 
 def known_hardware(
-    source: Source, environ: Mapping[str, str]
+    source: Source, environ: Mapping[str, str], vboost: Vboost | None = None
 ) -> tuple[list[GpuInfo], tuple[HardwareModel, ...], list[str]]:
-    """Return a source's GPUs with what the site states of them, all hardware models, and notes on both."""
+    """Return a source's GPUs with what is known of them besides, all hardware models, and notes on both.
+
+    Args:
+        source: Opened.
+        environ: The environment.
+        vboost: What the driver's tool told of the vBoost level; None: it was not asked.
+    """
     library = load_library(environ)
-    if source.name == "replay":  # a recording has the cap of its own site
+    if source.name == "replay":  # a recording has the cap and the level of its own site
         return list(source.gpus), library.models, library.notes()
-    gpus, notes = with_module_caps(source.gpus, library.models, environ)
-    return gpus, library.models, [*library.notes(), *notes]
+    gpus, told = list(source.gpus), list[str]()
+    if source.kind == "measured":
+        gpus, told = with_vboost(gpus, vboost or Vboost(), environ)
+    gpus, notes = with_module_caps(gpus, library.models, environ)
+    return gpus, library.models, [*library.notes(), *told, *notes]
 
 
 def with_module_caps(

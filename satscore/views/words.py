@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
+from satscore.core.power_caps import power_caps
 from satscore.core.summary import Cost, EvidenceItem, RunInfo, SourceInfo, Summary
 from satscore.core.summary_gpu import Bound, GpuSummary, Rates, Score
 from satscore.views.words_loss import SHOWN_PCT
@@ -145,12 +146,30 @@ def signals(summary: Summary) -> Iterator[str]:
     if score.link_pct is not None:
         yield f"{(score.link_name or '').replace('_', ' ')} {score.link_pct:.0f}"
     if score.power_pct is not None:
-        of = "GPU" if score.power_scope == "gpu" else score.power_scope
-        yield f"power {score.power_pct:.0f} % of {of} cap"
+        yield _power(score.power_pct, score.power_scope, rates)
     if rates.sm_clock_mhz is not None:
         yield f"{rates.sm_clock_mhz:.0f} MHz"
     if rates.temp_gpu_max_c is not None:
         yield f"max {rates.temp_gpu_max_c:.0f} C"
+
+
+def _power(power_pct: float, scope: str | None, rates: Rates) -> str:
+    """Return power against the nearest cap; where GPU and module have one each and one binds, what is left."""
+    of = "GPU" if scope == "gpu" else scope
+    caps = power_caps(
+        power_gpu_w=rates.power_gpu_w,
+        power_limit_gpu_w=rates.power_limit_gpu_w,
+        power_module_w=rates.power_module_w,
+        power_limit_module_w=rates.power_limit_module_w,
+    )
+    if caps is None or caps.state is None:
+        return f"power {power_pct:.0f} % of {of} cap"
+    limit_w = rates.power_limit_gpu_w if scope == "gpu" else rates.power_limit_module_w
+    other_frac = caps.power_module_frac if scope == "gpu" else caps.power_gpu_frac
+    other = f"{'module' if scope == 'gpu' else 'GPU'} {100 * other_frac:.0f} % of its own"
+    return (
+        f"power {power_pct:.0f} % of {of} cap {limit_w:.0f} W ({caps.state}: {other}, headroom {caps.headroom_w:.0f} W)"
+    )
 
 
 def _number(value: float | None) -> str:
