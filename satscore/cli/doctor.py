@@ -17,6 +17,7 @@ EXAMPLES = """\
 examples:
   satscore doctor                      what a run would find on this machine, as this user
   srun --gpus 1 satscore doctor        the same on a node of the cluster
+  satscore doctor --dcgm node7:5555    with this host engine of DCGM
   satscore doctor --source sim         how it looks where everything works (simulated)
   satscore doctor --json doctor.json   the same for an issue: names of user and host and values of
                                        variables are hidden, UUIDs are cut to 8 characters
@@ -38,10 +39,11 @@ def main(argv: list[str]) -> int:
     # One thread is enough for what is scored here, and no library may start more: we fork.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     options = _parser().parse_args(argv)
-    values = parse(["--source", options.source] if options.source else [], os.environ).values
+    stated = [(flag, getattr(options, flag)) for flag in ("source", "dcgm") if getattr(options, flag)]
+    values = parse([word for flag, value in stated for word in (f"--{flag}", value)], os.environ).values
     source = values.get("source", "auto")
     check_recording(source)
-    diagnosis = diagnose(source, values.get("out"), os.environ)
+    diagnosis = diagnose(source, values.get("out"), os.environ, dcgm=values.get("dcgm"))
     data = msgspec.json.format(msgspec.json.encode(diagnosis), indent=2) + b"\n"
     if options.json == "-":
         write_stdout(data.decode())
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--source", metavar="SOURCE", help="look at this source alone (default: all that a run tries)")
+    parser.add_argument("--dcgm", metavar="ENGINE", help="DCGM's host engine: HOST:PORT or unix://PATH")
     parser.add_argument(
         "--json", metavar="FILE", nargs="?", const="-", help="write it as JSON to FILE; without FILE to standard output"
     )

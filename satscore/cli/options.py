@@ -12,6 +12,7 @@ from satscore.cli.values import (
     POLICIES,
     PROFILES,
     RECORDS,
+    engine,
     grouping,
     json_file,
     nearest,
@@ -60,7 +61,8 @@ class Option:
 
 
 OPTIONS = (
-    Option("source", "source", source, "SOURCE", "counters: auto (default), gpm, nvml, sim[:SCENARIO], replay:FILE"),
+    Option("source", "source", source, "SOURCE", "auto (default), gpm, dcgm, nvml, both, sim[:SCENARIO], replay:FILE"),
+    Option("dcgm", "dcgm", engine, "ADDRESS", "DCGM's host engine: HOST:PORT or unix://PATH (127.0.0.1:5555)"),
     Option("period", "period_s", period, "S", f"seconds between reads (0.2; {MIN_PERIOD_S} to {MAX_PERIOD_S:g})"),
     Option("profile", "profile", one_of(PROFILES), "NAME", "what may saturate: train (default), hpc, tensor"),
     Option("dtype", "dtype", one_of(DTYPES), "TYPE", f"format of the bound: {' '.join(DTYPES)}"),
@@ -81,7 +83,7 @@ OPTIONS = (
     Option("redact", "redact", None, "", "hide what looks like a secret in files (default); --no-redact"),
 )
 _PREFIX = "SATSCORE_"
-_OTHER_VARIABLES = {"DEBUG", "DURATION", "EXIT_WAIT_S", "HWMODELS", "MARKS", "MODULE_CAP_W", "PARENT"}
+_OTHER_VARIABLES = {"DCGM_BINDINGS", "DEBUG", "DURATION", "EXIT_WAIT_S", "HWMODELS", "MARKS", "MODULE_CAP_W", "PARENT"}
 _VALUED = {option.flag: option for option in OPTIONS if option.check}
 _SWITCHES = {f"--{no}{option.name}": (option, not no) for option in OPTIONS if not option.check for no in ("", "no-")}
 _ACTIONS = {"-h": "help", "--help": "help", "--version": "version"}

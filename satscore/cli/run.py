@@ -111,7 +111,7 @@ def _measure_and_end(
     for line in misspelt(os.environ):
         say(f"satscore: {line}")
     options = run_options(invocation.values)
-    telemetry = _start_telemetry(options, invocation.command, started_ns, marks)
+    telemetry = _start_telemetry(options, invocation.command, started_ns, marks, child_pid)
     supervisor = Supervisor(child_pid, handled, options.forward)
     if options.forward == "auto":
         supervisor.linuxproc = ask_slurm().is_linuxproc
@@ -140,13 +140,13 @@ def _remove_beside(marks: MarksFile) -> None:
 
 
 def _start_telemetry(
-    options: "RunOptions", command: list[str], started_ns: int, marks: MarksFile
+    options: "RunOptions", command: list[str], started_ns: int, marks: MarksFile, child_pid: int
 ) -> "Telemetry | None":
     """Start measuring beside the command; None where that is impossible, which never hurts it."""
     try:
         from satscore.run import loop  # noqa: PLC0415 - after the spawn
 
-        return loop.start(options, command, started_ns, load_view, marks)
+        return loop.start(options, command, started_ns, load_view, marks, child_pid)
     except BaseException as error:  # noqa: BLE001 - fail open
         _say_unmeasured("measuring could not start", error)
         return None

@@ -15,7 +15,7 @@ PROFILES = ("train", "hpc", "tensor")
 RECORDS = ("full", "sums", "no")
 DTYPES = ("fp64", "tf32", "bf16", "fp16", "fp8", "int8", "fp4")
 POLICIES = ("auto", "always", "never")
-SOURCES = ("auto", "gpm", "nvml", "sim", "replay")
+SOURCES = ("auto", "gpm", "dcgm", "nvml", "both", "sim", "replay")
 HELP_HINT = "see satscore --help"
 
 
@@ -47,7 +47,7 @@ def source(text: str) -> str:
     if kind in SOURCES and kind != "replay" and not colon:
         return text
     raise UsageError(
-        f"{text!r} is not a source: auto, gpm, nvml, sim[:SCENARIO] or replay:FILE",
+        f"{text!r} is not a source: auto, gpm, dcgm, nvml, both, sim[:SCENARIO] or replay:FILE",
         hint=_source_hint(kind),
     )
 
@@ -73,6 +73,16 @@ def _check_spec(kind: str, text: str) -> None:
             from satscore.counters.replay import parse_replay  # noqa: PLC0415
 
             parse_replay(text)
+    except SatscoreError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+
+
+def engine(text: str) -> str:
+    """Return the address of a DCGM host engine, its form checked."""
+    from satscore.counters.dcgm.address import checked_address  # noqa: PLC0415 - only where one is named
+
+    try:
+        return checked_address(text)
     except SatscoreError as error:
         raise UsageError(error.message, hint=error.hint) from None
 

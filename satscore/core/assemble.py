@@ -11,6 +11,7 @@ import msgspec
 from satscore.core.bounds import PROFILES
 from satscore.core.groups import group_of
 from satscore.core.headline import headline_of
+from satscore.core.health import health_lines, health_of, is_well
 from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, find_unscored, gpu_facts
 from satscore.core.job_items import by_score, mark_items, phases_item, quantiles, steady_item, suspect_item
 from satscore.core.job_phases import JobPhases, label_job
@@ -35,7 +36,7 @@ from satscore.core.summary import (
     MethodInfo,
     Summary,
 )
-from satscore.core.summary_gpu import Rates, Score, UnusedGpu
+from satscore.core.summary_gpu import GpuHealth, Rates, Score, UnusedGpu
 from satscore.core.summary_job import SteadyItem
 from satscore.core.sums import Sums
 from satscore.core.top import TopK
@@ -116,6 +117,7 @@ class _Job:
         self._rows: list[RankRow] = []
         self._working_gpus: list[GpuFacts] = []
         self._gpus: list[GpuResult] = []
+        self._unwell: list[tuple[str, GpuHealth]] = []
         self._unused: list[UnusedGpu] = []
         self._shown: dict[tuple[int, str], RankResult] = {}
         self._worst = TopK(WORST_RANKS)
@@ -149,6 +151,7 @@ class _Job:
         name = name_of(rank, gpu)
         self._rows.append(row_of(rank, gpu, self._compared, scored=sums, profile=facts.profile, group=group))
         self._note_extent(name, gpu.sums.total("time_us"))
+        self._note_health(name, gpu)
         self._tree.add(name, gpu.blocks)
         self._sums = self._sums.merge(gpu.sums)
         self._whole = self._whole.merge(sums)
@@ -165,6 +168,12 @@ class _Job:
             if len(self._partly_read) < MOST_NAMED:
                 which = f"rank {name.rank}, GPU {gpu_number(name.nvml_index, name.gpu_index)}"
                 self._partly_read.append(f"{which} ({time_us / US_PER_S:.0f} s)")
+
+    def _note_health(self, name: RankName, gpu: GpuResult) -> None:
+        health = health_of(gpu.info, gpu.sums, gpu.foreign_count)
+        if not is_well(health):
+            number = gpu_number(name.nvml_index, name.gpu_index)
+            self._unwell.append((f"{number} of rank {name.rank}" if self._outline.ranks_count > 1 else number, health))
 
     def _keep_worst(self, rank: RankResult) -> None:
         rows = self._rows[len(self._rows) - len(rank.gpus) :]
@@ -184,7 +193,8 @@ class _Job:
         steady = steady_item(phases) if has_score else None
         found = self._findings(score, tree, ranks)
         progress = self._progress(rates)
-        notes = [*facts.notes, *self._own_notes(score), *(progress.notes if progress else [])]
+        ills = health_lines(self._unwell, told={finding.id for finding in found.findings})
+        notes = [*facts.notes, *ills, *self._own_notes(score), *(progress.notes if progress else [])]
         return Summary(
             schema_version=SCHEMA_VERSION,
             satscore_version=facts.satscore_version,
@@ -232,6 +242,7 @@ class _Job:
             score=score,
             loss=loss_of(self._sums, self._facts.profile, score),
             rates=rates,
+            host=self._facts.hosts.item(),
             worst=scored[0] if scored else None,
             best=scored[-1] if scored else None,
             over_gpus=quantiles(self._rows),
@@ -248,7 +259,7 @@ class _Job:
         company = shared, max((gpu.foreign_count for gpu in self._gpus), default=0)
         sums = ScopeSums(whole=self._whole, working=self._working)
         if score.score_pct is None:  # without a score nothing has points, and nobody is compared
-            return find_unscored(self._facts, sums, company)
+            return find_unscored(self._facts, sums, self._working_gpus, company)
         return find(self._facts, self._phases, tree, sums, ranks, self._working_gpus, company)
 
     def _progress(self, rates: Rates) -> Progress | None:

@@ -12,6 +12,7 @@ READ_SHARE = 10
 """A period of so many read times leaves the driver nine tenths of the time."""
 MAX_PERIOD_S = 60
 WITHOUT_DRIVER = ("sim", "replay")
+PIPE_SOURCES = ("gpm", "dcgm")
 GPM_SINCE = (9, 0)
 """Compute capability from which on the driver gives pipe counters to users."""
 _PASS_THROUGH = {
@@ -111,8 +112,8 @@ def _hidden(machine: Machine, found: Examined | None) -> Iterator[Check]:
 
 
 def _profiling(machine: Machine, sources: Sequence[SourceFinding]) -> Iterator[Check]:
-    gpm = next((source for source in sources if source.name == "gpm"), None)
-    if not machine.admin_only or gpm is None or gpm.status != "no" or "no permission" not in gpm.text:
+    refused = [s for s in sources if s.name in PIPE_SOURCES and s.status == "no" and "no permission" in s.text]
+    if not machine.admin_only or not refused:
         return
     yield Check(
         name="profiling",
@@ -201,9 +202,13 @@ def _dcgm(machine: Machine | str, found: Examined | None) -> Iterator[Check]:
     """Say where DCGM would help: where the driver itself gives users no pipe counters."""
     if found is None or found.has_pipe_counters or not _before_gpm(found):
         return
-    here = "is" if isinstance(machine, Machine) and machine.has_dcgm else "is not"
-    text = "pipe counters of this GPU exist through DCGM only, which this version does not read"
-    yield Check(name="dcgm", status="warning", text=f"{text}; it {here} installed")
+    here = "is" if isinstance(machine, Machine) and machine.has_host_engine else "is not"
+    yield Check(
+        name="dcgm",
+        status="warning",
+        text=f"pipe counters of this GPU exist through DCGM only; nv-hostengine {here} on PATH here",
+        remedy="what is in the way stands at source dcgm; docs/cluster.md has the way around",
+    )
 
 
 def _before_gpm(found: Examined) -> bool:

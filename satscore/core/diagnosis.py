@@ -57,7 +57,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 GroupStatus = Literal["known", "partly", "unknown", "absent"]
 CheckStatus = Literal["ok", "warning", "problem", "unknown"]
-SourceStatus = Literal["yes", "no", "not tried", "not read"]
+SourceStatus = Literal["yes", "no", "not tried"]
 
 
 class CounterGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +90,8 @@ class GpuFinding(msgspec.Struct, frozen=True, kw_only=True):
     vboost_level: int | None
     ceilings_at_other_cap: bool
     ceilings_missing: list[str]
+    pipes_multiplexed: bool = False
+    """Pipe counters take turns (before Hopper)."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +240,8 @@ def grade_reason(best: SourceFinding | None, sources: Sequence[SourceFinding]) -
 
 
 def _why_c(found: Examined) -> str:
+    if any(gpu.pipes_multiplexed for gpu in found.gpus):
+        return "pipe counters of this GPU take turns: each sees a part of the time only"
     if found.coverage_frac < 1 and not any(gpu.ceilings_at_other_cap for gpu in found.gpus):
         lacking = next((g for g in found.counters if g.name in ("pipes", "clocks") and g.missing), None)
         which = f": {', '.join(lacking.missing)}" if lacking else ""

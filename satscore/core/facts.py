@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from satscore.core.bounds import PROFILES
+from satscore.core.gpu import GpuInfo
+from satscore.core.host import NOTHING_READ, HostFacts
 from satscore.core.intervals import COMM_SMS_FRAC, THROTTLE_REASONS
 from satscore.core.job_facts import JobFacts
+from satscore.core.links import LinkFacts, links_of
 from satscore.core.losses import PARTS
 from satscore.core.sums import Sums, merge_all
-from satscore.core.units import PPM, points
+from satscore.core.units import MIB, PPM, points
 from satscore.core.window_rows import MILLI
 
 
@@ -57,13 +60,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ceiling_exceeded_frac: float | None
     """Share of complete time more than 3 % above the attainable rate."""
     temp_max_c: float | None
+    power_cpu_w: float | None = None
+    """Mean power of the CPU on the same module."""
     memory_used_frac: float | None = None
     """Most memory in use over the GPU's, of the fullest GPU."""
     vboost_level: int | None = None
-    pcie_lost_frac: float | None = None
-    """Share of the PCIe bandwidth that lanes or generation under load lack; None: not read."""
-    nvlink_lost_frac: float | None = None
-    """Share of the NVLink connections that are not active; None: not read."""
+    temp_margin_c: float | None = None
+    """How far the temperature stayed below the one at which the GPU slows itself down; None: not read."""
+    links: LinkFacts = LinkFacts()
+    """Over the whole run: what a link is does not depend on the phase."""
+    host: HostFacts = NOTHING_READ
     job: JobFacts = JobFacts()
 
 
@@ -93,6 +99,7 @@ def facts_from(sums: Sums, gamma: float | None, profile: str) -> Facts:
         bound_exceeded_frac=sums.total("exceeds_bound_us") / complete if complete else None,
         ceiling_exceeded_frac=sums.total("exceeds_ceiling_us") / complete if complete else None,
         temp_max_c=sums.maxima["temp_gpu_c"] / MILLI if "temp_gpu_c" in sums.maxima else None,
+        power_cpu_w=sums.mean("power_cpu_w"),
         clock_ratio_max=sums.mean("clock_ratio_max"),
         sm_clock_mhz=sums.mean("sm_clock_mhz"),
         throttle={reason: sums.mean(f"throttle_{reason}") for reason in THROTTLE_REASONS},
@@ -101,6 +108,31 @@ def facts_from(sums: Sums, gamma: float | None, profile: str) -> Facts:
         power_frac={s: sums.mean(f"power_frac_{s}") for s in ("gpu", "module")},
         power_limit_w={s: sums.mean(f"power_limit_{s}_w") for s in ("gpu", "module")},
     )
+
+
+def with_gpu(facts: Facts, info: GpuInfo, whole: Sums) -> Facts:
+    """Return the facts of one GPU with those that need what it says of itself.
+
+    Args:
+        facts: Over the phases that are judged.
+        info: Of the GPU.
+        whole: Its sums over the whole run.
+    """
+    used_mib, memory_bytes = whole.maxima.get("memory_used_mib"), info.memory_total_bytes
+    return msgspec.structs.replace(
+        facts,
+        memory_used_frac=None if used_mib is None or not memory_bytes else used_mib / MILLI * MIB / memory_bytes,
+        vboost_level=info.vboost_level,
+        temp_margin_c=temp_margin_c(info, facts.temp_max_c),
+        links=links_of(info, whole.pcie_us, whole.nvlink_us, whole.counts, whole.read_us),
+    )
+
+
+def temp_margin_c(info: GpuInfo, temp_max_c: float | None) -> float | None:
+    """Return how far a GPU's highest temperature stayed below the one at which it slows itself down, C."""
+    if info.temp_slowdown_c is None or temp_max_c is None:
+        return None
+    return info.temp_slowdown_c - temp_max_c
 
 
 def profile_points(sums: Sums, profile: str) -> float | None:

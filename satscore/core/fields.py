@@ -102,6 +102,12 @@ FIELDS: tuple[Field, ...] = (
 INDEX: dict[str, int] = {field.name: i for i, field in enumerate(FIELDS)}
 N_FIELDS = len(FIELDS)
 
+SPARSE_FIELDS = frozenset(field.name for field in FIELDS if field.kind is Kind.INTEGRAL) | {
+    "pcie_generation",
+    "pcie_lanes_count",
+    "nvlink_active_count",
+}
+"""What stands only in the readings at whose end it was asked for: once a second, or more rarely."""
 LINK_FIELDS: dict[str, tuple[str, str]] = {
     "nvlink": ("nvlink_tx_bytes_s", "nvlink_rx_bytes_s"),
     "pcie": ("pcie_tx_bytes_s", "pcie_rx_bytes_s"),

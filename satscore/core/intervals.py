@@ -50,6 +50,7 @@ QUANTITIES: tuple[str, ...] = (
     *(f"link_{way}" for way in LINK_DIRECTIONS),
     "power_gpu_w",
     "power_module_w",
+    "power_cpu_w",
     "power_frac_gpu",
     "power_frac_module",
     "power_limit_gpu_w",
@@ -173,6 +174,7 @@ def _fill_power(out: FloatArray, table: ReadingTable, bounds: Bounds) -> None:
     The source has already made the mean power from the energy counter where it could: a counter that
     moves more slowly than the reads books several intervals at once, which only the source can tell.
     """
+    out[:, Q["power_cpu_w"]] = table.column("power_cpu_w")
     for scope in ("gpu", "module"):
         power = table.column(f"power_{scope}_w")
         limit = table.column(f"power_limit_{scope}_w")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from satscore.core.facts import Facts, burst_terms, burstiness, facts_from
+from satscore.core.facts import Facts, burst_terms, burstiness, facts_from, with_gpu
 from satscore.core.job_facts import DipFacts, JobFacts, RegimeFacts
 from satscore.core.job_items import NAMES
 from satscore.core.job_phases import JobPhases
 from satscore.core.job_tree import JobTree, job_leaves
-from satscore.core.labels import STEADY_LABELS, Label
+from satscore.core.labels import ALL_LABELS, STEADY_LABELS, Label
 from satscore.core.losses import MERGED_PARTS
 from satscore.core.rank_row import RankName
 from satscore.core.rules import evaluate
@@ -22,8 +22,7 @@ from satscore.core.stragglers import Comparison
 from satscore.core.summarise import GpuResult
 from satscore.core.summary import FindingItem, NotJudgedItem
 from satscore.core.sums import Sums
-from satscore.core.units import MIB, POINTS, PPM
-from satscore.core.window_rows import MILLI
+from satscore.core.units import POINTS, PPM
 
 START = "start"
 """Points lost before the first work of a short run: no rule claims them."""
@@ -56,13 +55,7 @@ class JobFindings(msgspec.Struct, frozen=True, kw_only=True):
 
 def gpu_facts(name: RankName, gpu: GpuResult, sums: Sums, profile: str) -> GpuFacts:
     """Return the facts of one GPU over the phases whose sums are given."""
-    used = gpu.sums.maxima.get("memory_used_mib")
-    whole = gpu.info.memory_total_bytes
-    facts = msgspec.structs.replace(
-        facts_from(sums, burstiness([burst_terms(sums)]), profile),
-        memory_used_frac=None if used is None or not whole else used / MILLI * MIB / whole,
-        vboost_level=gpu.info.vboost_level,
-    )
+    facts = with_gpu(facts_from(sums, burstiness([burst_terms(sums)]), profile), gpu.info, gpu.sums)
     complete_us = sums.total(f"complete_us:{profile}")
     return GpuFacts(name=name, facts=facts, burst=burst_terms(sums), complete_us=complete_us)
 
@@ -88,21 +81,27 @@ def find(
         company: The largest share of time with processes of others on a GPU, and the most of them at a look.
     """
     whole_us = sums.whole.total(f"complete_us:{facts.profile}")
+    chosen = phases.chosen(STEADY_LABELS if phases.is_steady else ALL_LABELS)
+    host = facts.hosts.facts(phases.series.first_index, chosen)
     judged = msgspec.structs.replace(
         _scope_facts(facts, phases, tree, sums, gpus, ranks.idle_frac),
+        host=host,
         job=_job_facts(facts, phases, tree, ranks, company),
     )
-    per_gpu = [(gpu.name, gpu.facts, gpu.complete_us / whole_us if whole_us else 0.0) for gpu in gpus]
+    per_gpu = [
+        (gpu.name, msgspec.structs.replace(gpu.facts, host=host), gpu.complete_us / whole_us if whole_us else 0.0)
+        for gpu in gpus
+    ]
     findings, not_judged = evaluate(RULES, judged, per_gpu=per_gpu)
     return JobFindings(findings=findings, not_judged=not_judged)
 
 
-def find_unscored(facts: RunFacts, sums: ScopeSums, company: tuple[float | None, int]) -> JobFindings:
+def find_unscored(
+    facts: RunFacts, sums: ScopeSums, gpus: Sequence[GpuFacts], company: tuple[float | None, int]
+) -> JobFindings:
     """Judge a job without a score: what needs one says so, the rest stands. Arguments as for ``find``."""
     judged = msgspec.structs.replace(
-        facts_from(sums.working, None, facts.profile),
-        score_points=None,
-        loss_points={},
+        _unscored(facts_from(sums.working, None, facts.profile)),
         job=JobFacts(
             has_pipe_counters=facts.has_pipe_counters,
             no_counters_reason=facts.no_pipes_reason,
@@ -110,8 +109,13 @@ def find_unscored(facts: RunFacts, sums: ScopeSums, company: tuple[float | None,
             foreign_processes=company[1],
         ),
     )
-    findings, not_judged = evaluate(RULES, judged)
+    per_gpu = [(gpu.name, _unscored(gpu.facts), 0.0) for gpu in gpus]
+    findings, not_judged = evaluate(RULES, judged, per_gpu=per_gpu)
     return JobFindings(findings=findings, not_judged=not_judged)
+
+
+def _unscored(facts: Facts) -> Facts:
+    return msgspec.structs.replace(facts, score_points=None, loss_points={})
 
 
 def _scope_facts(

@@ -12,7 +12,6 @@ import numpy as np
 
 from satscore.core.losses import PARTS
 from satscore.core.readings import BoolArray, FloatArray, IntArray
-from satscore.core.units import MS_PER_S as MS_PER_S  # noqa: PLC0414
 
 SUM_CHUNK = 4096
 CENTI = 100

@@ -21,7 +21,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """RmProfilingAdminOnly: profiling counters before Hopper are for administrators only."""
     nodes: list[Node]
     container: str | None
-    has_dcgm: bool
+    has_host_engine: bool
+    """Whether DCGM's nv-hostengine is on PATH."""
     run_place: str
     """The existing directory in which a run directory would be made."""
     run_place_error: str | None

@@ -38,6 +38,9 @@ def own_notes(
         notes.append(f"--dtype {dtype}: {', '.join(lacking)} has no such tensor rate, so it decides nothing")
     if any(g.bounds.ceilings_at_other_cap for g in gpus):
         notes.append("attainable rates are of another power cap, or of a vBoost level that may not be ours: grade C")
+    turns = gpu_numbers(g.info for g in gpus if g.info.pipes_multiplexed)
+    if turns:
+        notes.append(f"GPU {turns}: pipe counters take turns, each saw a part of the time only: grade C")
     missing = sorted({f"{r} of {g.model.name}" for g in gpus if g.model for r in g.bounds.ceilings_missing})
     if missing:
         notes.append(f"no attainable rate is known for {', '.join(missing)}: 100 % is taken, S_att is a lower value")

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from satscore.core.bound_rows import bound_rows
+from satscore.core.health import health_of
 from satscore.core.own_notes import gpu_numbers
-from satscore.core.placement import is_shared
 from satscore.core.rates import rates_of
 from satscore.core.run_facts import RankResult, RunFacts
 from satscore.core.summarise import (
     GpuResult,
     ScopeContext,
+    is_doubtful,
     known_fracs,
     loss_of,
     missing_reasons,
@@ -26,9 +27,8 @@ def context_of(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[Unus
         profile=facts.profile,
         has_pipe_counters=facts.has_pipe_counters,
         no_score_reason=_no_score_reason(facts, gpus, unused),
-        stale_ceiling=any(gpu.bounds.ceilings_at_other_cap for gpu in gpus),
+        is_doubtful=is_doubtful(gpus),
         dtype=facts.dtype,
-        shared=any(is_shared(gpu.shared_frac) for gpu in gpus),
     )
 
 
@@ -78,6 +78,7 @@ def _gpu(gpu: GpuResult, facts: RunFacts) -> GpuSummary:
         model_id=gpu.model.id if gpu.model else None,
         model_note=gpu.model_note,
         vboost_level=gpu.info.vboost_level,
+        health=health_of(gpu.info, gpu.sums, gpu.foreign_count),
         ceilings_missing=list(gpu.bounds.ceilings_missing),
         score=score,
         loss=loss_of(gpu.sums, facts.profile, score),

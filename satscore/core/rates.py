@@ -27,6 +27,7 @@ RATE_FIELDS = {
     "mem_clock_mhz": "mem_clock_mhz",
     "power_gpu_w": "power_gpu_w",
     "power_module_w": "power_module_w",
+    "power_cpu_w": "power_cpu_w",
     "power_limit_gpu_w": "power_limit_gpu_w",
     "power_limit_module_w": "power_limit_module_w",
 }

@@ -1,12 +1,14 @@
 """Rules about a GPU that has nothing to do, or too little at a time."""
 
 from satscore.core.facts import Facts
+from satscore.core.host import gaps_variant, stall_variant
 from satscore.core.rank_row import RankName
 from satscore.core.rules_measures import (
     ENGINE,
     GAMMA,
     GAPS,
     GRID,
+    HOST,
     IDLE,
     IDLE_LONG,
     IDLE_SHORT,
@@ -49,6 +51,13 @@ EMPTY_SHARE = Measure(
     rests_on=(SCORE, ENGINE, SM),
 )
 
+_CPUS_FULL = Advice(
+    action="fewer workers, or more CPUs",
+    hint="The command's threads fill all CPUs that it may use: fewer loader workers and OpenMP threads, more CPUs per "
+    "task (--cpus-per-task), cheaper preprocessing, or preprocessing ahead of the run.",
+    next_command="top -H -b -n 1 | head -40",
+)
+
 HOST_RULES = (
     Rule(
         id="HOST_STALL",
@@ -56,13 +65,23 @@ HOST_RULES = (
         meaning="Nothing runs on the GPU for whole read intervals, again and again: the input pipeline, a "
         "synchronous checkpoint or log, or a call that waits for the GPU holds the program up.",
         conditions=(IDLE_LONG.at_least(8.0), GAMMA.at_least(BURSTY)),
-        evidence=(IDLE_LONG, GAMMA),
+        evidence=(IDLE_LONG, *HOST, GAMMA),
         advice=Advice(
             action="prefetch data, write asynchronously",
             hint="More loader workers, prefetch and pinned memory, data on local disk; write checkpoints and logs "
             "asynchronously; avoid .item() and other synchronisation in the loop.",
             next_command="py-spy dump --pid $(pgrep -n python)",
         ),
+        variants={
+            "files": Advice(
+                action="stage data to local disk",
+                hint="The command waits for its file system: stage data to local disk or memory, read fewer and larger "
+                "files, prefetch; write checkpoints and logs asynchronously.",
+                next_command="py-spy dump --pid $(pgrep -n python)",
+            ),
+            "cpus": _CPUS_FULL,
+        },
+        variant=lambda facts: stall_variant(facts.host),
         false_positives="Checkpoints, evaluation, pipeline bubbles longer than a read.",
         claims=("idle_long",),
         ranks=_least_waiting,
@@ -73,13 +92,15 @@ HOST_RULES = (
         meaning="Gaps shorter than a read interval and kernels that fill few SMs: the host cannot launch work as "
         "fast as the GPU finishes it.",
         conditions=(GAPS.at_least(25.0), GAMMA.below(BURSTY)),
-        evidence=(IDLE_SHORT, GRID, SM, GAMMA),
+        evidence=(IDLE_SHORT, GRID, SM, *HOST, GAMMA),
         advice=Advice(
             action="CUDA Graphs, larger micro-batch",
             hint="CUDA Graphs or torch.compile(mode='reduce-overhead'), a larger micro-batch, a fused optimiser, CPU "
             "binding. The gaps are shorter than the read period: host stalls of that length look the same.",
             next_command="nsys profile -t cuda,osrt -d 20 CMD",
         ),
+        variants={"cpus": _CPUS_FULL},
+        variant=lambda facts: gaps_variant(facts.host),
         false_positives="A tiny model by choice; many small collectives.",
         claims=("idle_short", "grid"),
         ranks=_least_waiting,
@@ -113,7 +134,9 @@ HOST_RULES = (
             hint="A larger micro-batch, or less activation recomputation at the same batch, uses the free memory.",
             next_command="nvidia-smi --query-gpu=memory.used,memory.total --format=csv -l 1",
         ),
-        false_positives="Memory that grows later (KV cache, longer sequences); an allocator that fragments.",
+        false_positives="Memory that grows later (KV cache, longer sequences); an allocator that fragments. On GH200, "
+        "where the operating system manages this memory, its pages count as used too, also after a process has ended: "
+        "more may be free than is shown.",
         informational=True,
     ),
 )

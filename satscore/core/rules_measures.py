@@ -168,3 +168,39 @@ RANKS_COMPARED = Measure(
 )
 GPUS_COUNT = Measure(key="gpus_count", name="GPUs of the job", unit="count", fetch=lambda f: float(f.job.gpus_count))
 SCORE_HPC = Measure(key="score_hpc", name="score under profile hpc", unit="points", fetch=lambda f: f.score_hpc_points)
+
+COMMAND_CPU = Measure(
+    key="host_command_cpu_cores", name="command CPU", unit="cores", fetch=lambda f: f.host.mean.get("command_cpu_cores")
+)
+CPUS_USED = Measure(
+    key="host_command_cpu_frac",
+    name="of the CPUs that it may use",
+    unit="frac",
+    fetch=lambda f: f.host.command_cpu_frac,
+)
+IOWAIT = Measure(
+    key="host_cpu_iowait_frac", name="iowait", unit="frac", fetch=lambda f: f.host.mean.get("cpu_iowait_frac")
+)
+IO_PRESSURE = Measure(
+    key="host_pressure_io_frac",
+    name="a thread waited for files",
+    unit="frac",
+    fetch=lambda f: f.host.mean.get("pressure_io_frac"),
+)
+MEMORY_PRESSURE = Measure(
+    key="host_pressure_memory_frac",
+    name="a thread waited for memory",
+    unit="frac",
+    fetch=lambda f: f.host.mean.get("pressure_memory_frac"),
+)
+RUNNABLE = Measure(
+    key="host_runnable_per_cpu", name="runnable threads per CPU", unit="1", fetch=lambda f: f.host.runnable_per_cpu
+)
+NETWORK_FILES = Measure(
+    key="host_workdir_network",
+    name="working directory on a network file system (1: yes)",
+    unit="count",
+    fetch=lambda f: 1.0 if f.host.on_network_fs else None,
+)
+HOST = (CPUS_USED, COMMAND_CPU, IOWAIT, IO_PRESSURE, MEMORY_PRESSURE, RUNNABLE, NETWORK_FILES)
+"""What the host did meanwhile: evidence, never a condition."""

@@ -5,7 +5,7 @@ import math
 import msgspec
 
 from satscore.core.facts import Facts, nearest_cap
-from satscore.core.rules_measures import CLOCK_DEFICIT, ENGINE, POWER_ROWS, SCORE, SM_CLOCK
+from satscore.core.rules_measures import CLOCK_DEFICIT, COMMAND_CPU, ENGINE, POWER_ROWS, SCORE, SM_CLOCK
 from satscore.core.rules_model import Advice, Fetch, Measure, Rule
 
 SLOW_CLOCK = 0.05
@@ -224,7 +224,7 @@ POWER_RULES = (
             OWN_TIME.below(CAPPED_TIME),
             CLOCK_DEFICIT.at_least(SLOW_CLOCK),
         ),
-        evidence=(MODULE_TIME, CPU_POWER, GPU_POWER_FRAC, MODULE_POWER_FRAC, MODULE_LIMIT, SM_CLOCK),
+        evidence=(MODULE_TIME, CPU_POWER, GPU_POWER_FRAC, COMMAND_CPU, MODULE_POWER_FRAC, MODULE_LIMIT, SM_CLOCK),
         advice=Advice(
             action="calm busy CPU threads, or cap the CPU's power",
             hint=_CALM_HINT,

@@ -1,5 +1,9 @@
 """Rules about the measurement and the hardware that it rests on: what makes counters or bounds doubtful."""
 
+from collections.abc import Callable
+
+from satscore.core.facts import Facts
+from satscore.core.links import LOST_FRAC, LinkFacts
 from satscore.core.placement import SHARED_FRAC
 from satscore.core.rules_measures import SCORE
 from satscore.core.rules_model import Advice, Measure, Rule
@@ -41,15 +45,42 @@ PCIE_LOST = Measure(
     key="pcie_lost_frac",
     name="PCIe bandwidth missing under load",
     unit="frac",
-    fetch=lambda f: f.pcie_lost_frac,
-    counter="PCIe lanes and generation",
+    fetch=lambda f: f.links.pcie_lost_frac,
+    counter="PCIe lanes and generation under load",
 )
 NVLINK_LOST = Measure(
     key="nvlink_lost_frac",
     name="NVLink connections missing",
     unit="frac",
-    fetch=lambda f: f.nvlink_lost_frac,
+    fetch=lambda f: f.links.nvlink_lost_frac,
     counter="NVLink connections",
+)
+LINK_ERRORS = Measure(
+    key="link_error_ratio",
+    name="link errors over what is normal",
+    unit="1",
+    fetch=lambda f: f.links.error_ratio,
+    counter="PCIe replays or NVLink errors",
+)
+
+
+def _state(key: str, name: str, fetch: Callable[[LinkFacts], int | None], lost: Measure) -> Measure:
+    """Return what a link has, or could have, where it is not the same."""
+
+    def where_lost(facts: Facts) -> float | None:
+        count = fetch(facts.links)
+        return float(count) if count is not None and lost.fetch(facts) else None
+
+    return Measure(key=key, name=name, unit="count", fetch=where_lost)
+
+
+LINK_ROWS = (
+    _state("pcie_generation", "PCIe generation", lambda k: k.pcie_generation, PCIE_LOST),
+    _state("pcie_generation_max", "generation possible", lambda k: k.pcie_generation_max, PCIE_LOST),
+    _state("pcie_lanes_count", "PCIe lanes", lambda k: k.pcie_lanes_count, PCIE_LOST),
+    _state("pcie_lanes_max_count", "lanes possible", lambda k: k.pcie_lanes_max_count, PCIE_LOST),
+    _state("nvlink_active_count", "NVLink active", lambda k: k.nvlink_active_count, NVLINK_LOST),
+    _state("nvlink_count", "NVLink there", lambda k: k.nvlink_count, NVLINK_LOST),
 )
 
 TRUST_RULES = (
@@ -125,17 +156,19 @@ TRUST_RULES = (
     Rule(
         id="LINK_DEGRADED",
         title="a link runs below its full width or speed",
-        meaning="Under load, PCIe has fewer lanes or a lower generation than the GPU and slot support, or fewer "
-        "NVLink connections are active than the GPU has.",
-        conditions=(PCIE_LOST.at_least(0.01),),
-        alternatives=((NVLINK_LOST.at_least(0.01),),),
-        evidence=(PCIE_LOST, NVLINK_LOST),
+        meaning="Under load, PCIe has fewer lanes or a lower generation than the GPU and slot support, fewer "
+        "NVLink connections are active than the board has, or a link repeats more packets than the noise that "
+        "its specification allows.",
+        conditions=(PCIE_LOST.at_least(LOST_FRAC),),
+        alternatives=((NVLINK_LOST.at_least(LOST_FRAC),), (LINK_ERRORS.at_least(1.0),)),
+        evidence=(PCIE_LOST, NVLINK_LOST, *LINK_ROWS, LINK_ERRORS),
         advice=Advice(
             action="report the node: PCIe or NVLink",
             hint="Report the node to the site: reseat or replace the module, check the NVLink bridge or switch.",
             next_command="nvidia-smi nvlink -s; nvidia-smi -q | grep -A12 'GPU Link Info'",
         ),
-        false_positives="PCIe saves power at idle: it counts only under load.",
+        false_positives="PCIe saves power at idle: it counts only under load. Boards whose NVLink bridges take only "
+        "some of the connections.",
         informational=True,
         scope="gpu",
     ),

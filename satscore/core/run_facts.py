@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from satscore.core.hosts import NOT_READ, Hosts
 from satscore.core.marks import Mark
 from satscore.core.progress_state import ProgressState
 from satscore.core.summarise import GpuResult
@@ -43,5 +44,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The user's marks, in order of time."""
     progress: ProgressState = ProgressState()
     """What the command said of its progress."""
+    hosts: Hosts = NOT_READ
+    """What was read of the hosts."""
     grid_offset_ns: int = 0
     resolution: Literal["readings", "sums"] = "readings"

@@ -12,13 +12,13 @@ import numpy as np
 from satscore.core.bounds import RESOURCES, SCORED
 from satscore.core.int_columns import DAMAGED_HINT
 from satscore.core.intervals import QUANTITIES
-from satscore.core.job_series import MS_PER_S
+from satscore.core.links import MOST_STATE
 from satscore.core.losses import PARTS
 from satscore.core.rank_blocks import BLOCK_COLUMNS, B, RankBlocks
 from satscore.core.rank_state import GpuState
 from satscore.core.readings import IntArray
 from satscore.core.sums import Sums
-from satscore.core.units import PPM, US_PER_S
+from satscore.core.units import MS_PER_S, PPM, US_PER_S
 from satscore.core.window_rows import LEVELS, TIMES
 from satscore.errors import RecordError
 
@@ -92,12 +92,17 @@ def check_sums(sums: Sums, profile: str, where: str) -> None:
         sums.clock_us.values(),
         sums.quality_us.values(),
         sums.counts.values(),
+        sums.pcie_us.values(),
+        sums.nvlink_us.values(),
         (sums.read_us,),
     )
     if min(map(min, filter(None, families))) < 0:
         raise RecordError(f"{where}: an amount is negative", hint=DAMAGED_HINT)
     if totals.get("windows", 0) > MOST_WINDOWS:
         raise RecordError(f"{where}.windows: {totals['windows']} s are no run", hint=DAMAGED_HINT)
+    for name, time_us in (("pcie_us", sums.pcie_us), ("nvlink_us", sums.nvlink_us)):
+        if sum(time_us.values()) > sums.read_us or max(time_us, default=0) >= MOST_STATE:
+            raise RecordError(f"{where}.{name}: no states of links within {sums.read_us} us", hint=DAMAGED_HINT)
     for over, factor, names in _SUMS_LIMITS.get(profile, ()):
         limit = factor * totals.get(over, 0)
         if max(map(totals.get, names, repeat(0))) > limit:

@@ -1,19 +1,20 @@
 """From sums to the summary's blocks: scores, losses, rates. No number is computed after this."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
 from satscore.core.bounds import PROFILES, Bounds
 from satscore.core.facts import nearest_cap, profile_points
-from satscore.core.fields import FIELDS, Kind, Quality
+from satscore.core.fields import FIELDS, SPARSE_FIELDS, Quality
 from satscore.core.gpu import GpuInfo
 from satscore.core.hwmodel import HardwareModel
 from satscore.core.intervals import ACTIVE_FIELD, LINK_DIRECTIONS
 from satscore.core.job_series import JobSeries, Series
 from satscore.core.labels import Label
 from satscore.core.loss_parts import loss_tree
+from satscore.core.placement import is_shared
 from satscore.core.rank_blocks import RankBlocks
 from satscore.core.summary_gpu import GpuUse, Grade, Loss, Score
 from satscore.core.sums import Sums
@@ -60,10 +61,20 @@ class ScopeContext(msgspec.Struct, frozen=True, kw_only=True):
     has_pipe_counters: bool
     no_score_reason: str | None
     """Set where there can be no score at all: no pipe counters, unknown GPU, MIG."""
-    stale_ceiling: bool
+    is_doubtful: bool
+    """Grade C at most (``is_doubtful``)."""
     dtype: str | None
-    shared: bool = False
-    """Processes of others compute on a GPU of the scope, and counters are of the whole GPU."""
+
+
+def is_doubtful(gpus: Iterable[GpuResult]) -> bool:
+    """Return whether what is known of some GPUs allows grade C at most.
+
+    Attainable rates are of another power cap or vBoost level, processes of others compute there (counters are
+    of the whole GPU), or pipe counters take turns, so that each saw a part of the time only.
+    """
+    return any(
+        gpu.bounds.ceilings_at_other_cap or is_shared(gpu.shared_frac) or gpu.info.pipes_multiplexed for gpu in gpus
+    )
 
 
 def score_of(sums: Sums, context: ScopeContext) -> Score:
@@ -154,7 +165,7 @@ def _grade(coverage: float, scope_us: int, context: ScopeContext) -> Grade | Non
         return "D"
     if context.no_score_reason is not None or scope_us == 0 or coverage < SCORE_COVERAGE_FRAC:
         return None
-    if coverage < FULL_COVERAGE_FRAC or context.stale_ceiling or context.shared:
+    if coverage < FULL_COVERAGE_FRAC or context.is_doubtful:
         return "C"
     return "B"
 
@@ -200,13 +211,13 @@ def missing_reasons(sums: Sums) -> dict[str, str]:
 def known_fracs(sums: Sums) -> dict[str, float]:
     """Return, per field that was ever unknown, the share of read time in which it was known.
 
-    Error counts are left out: they are booked once a second and stand in few readings by design.
+    Error counts and the state of links are left out: they stand in few readings by design.
     """
     unknown_us: dict[str, int] = {}
     for key, time_us in sums.quality_us.items():
         field = key.rsplit(":", 1)[0]
         unknown_us[field] = unknown_us.get(field, 0) + time_us
-    order = [f.name for f in FIELDS if f.name in unknown_us and f.kind is not Kind.INTEGRAL]
+    order = [f.name for f in FIELDS if f.name in unknown_us and f.name not in SPARSE_FIELDS]
     return {name: max(0.0, 1.0 - unknown_us[name] / sums.read_us) for name in order if sums.read_us}
 
 

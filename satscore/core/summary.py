@@ -12,6 +12,7 @@ import msgspec
 from satscore.core.progress import Progress
 from satscore.core.rank_row import RankName
 from satscore.core.summary_gpu import GpuSummary, Loss, Rates, Score, UnreadGpu, UnusedGpu
+from satscore.core.summary_host import HostItem
 from satscore.core.summary_job import (
     ConfidenceItem,
     JobTreeItem,
@@ -22,7 +23,7 @@ from satscore.core.summary_job import (
     SuspectItem,
 )
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 DataKind = Literal["measured", "simulated", "replay"]
 Severity = Literal["high", "medium", "low", "info"]
 RunKind = Literal["command", "watch"]
@@ -51,11 +52,24 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """command: satscore started it; watch: whatever ran on the GPUs was scored, and there is no command."""
 
 
+class ComparisonItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One field as two sources read it, over the time in which both knew it; in the field's unit."""
+
+    gpu_index: int
+    """The GPU's position in the rank's list."""
+    field: str
+    mean_gpm: float
+    mean_dcgm: float
+    difference: float
+    """DCGM minus GPM."""
+    common_s: float
+
+
 class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where the numbers come from and how densely they were read."""
 
     name: str
-    """gpm, nvml, sim, replay, or none."""
+    """gpm, dcgm, nvml, both, sim, replay, or none."""
     scenario: str | None
     """What is simulated or replayed, as it was asked for."""
     period_s: float
@@ -71,6 +85,8 @@ class SourceInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the numbers were made from: every reading, or the sums that were kept of them."""
     driver_version: str | None
     cuda_driver_version: str | None
+    comparison: list[ComparisonItem] = []
+    """Of ``both`` alone: GPM, which is scored, against DCGM."""
 
 
 class MethodInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +150,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     score: Score
     loss: Loss | None
     rates: Rates
+    host: HostItem | None
+    """What the hosts did beside the GPUs; null: nobody read them (simulated and replayed runs)."""
     worst: Extreme | None
     best: Extreme | None
     over_gpus: Quantiles | None
@@ -188,11 +206,17 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What satscore itself used; null where the run did not finish."""
 
     cpu_s: float | None
+    """With that of a process that reads a source (DCGM)."""
     cpu_pct_of_core: float | None
     rss_max_bytes: int | None
+    """The largest resident memory, with that of such a process."""
     read_mean_s: float | None
     """Mean time of one read of all GPUs, most of it inside the driver."""
     recording_bytes: int | None
+    helper_cpu_s: float = 0.0
+    """The part of ``cpu_s`` that a process of the source used."""
+    helper_rss_max_bytes: int = 0
+    """The part of ``rss_max_bytes`` that a process of the source had."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,6 +88,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     mem_clock_mhz: float | None
     power_gpu_w: float | None
     power_module_w: float | None
+    power_cpu_w: float | None
+    """Of the CPU on the same module."""
     power_limit_gpu_w: float | None
     power_limit_module_w: float | None
     power_gpu_max_w: float | None
@@ -133,6 +135,43 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of a GPU's health beside the score; null: not read, or too little to tell."""
+
+    xid_count: int | None
+    """Critical Xid events during the run."""
+    ecc_corrected_count: int | None
+    ecc_uncorrected_count: int | None
+    remapped_rows_before_count: int | None
+    """Memory rows that were remapped when the run began."""
+    remapped_rows_count: int | None
+    """Those that were remapped during the run."""
+    remap_pending: bool | None
+    """Whether a row waited for a reset when the run began."""
+    remap_failed: bool | None
+    """Whether a row could not be remapped."""
+    pcie_generation: int | None
+    """Under load; of several states the one below the best that lasted longest."""
+    pcie_generation_max: int | None
+    """The best that GPU and slot support."""
+    pcie_lanes_count: int | None
+    pcie_lanes_max_count: int | None
+    pcie_lost_frac: float | None
+    """Share of the PCIe bandwidth that was missing under load, time mean."""
+    pcie_replay_count: int | None
+    nvlink_active_count: int | None
+    nvlink_count: int | None
+    """Connections that the board has."""
+    nvlink_lost_frac: float | None
+    """Share of them that was not active, time mean; 0 where the board has none or uses none."""
+    nvlink_error_count: int | None
+    """CRC, replay and recovery errors."""
+    temp_margin_c: float | None
+    """How far the temperature stayed below the one at which the GPU slows itself down."""
+    foreign_processes_count: int
+    """The most processes of others that were seen to compute on it at once."""
+
+
 class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU: what it is, its bounds, its score."""
 
@@ -152,6 +191,7 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Why no hardware model fits, and the file to add."""
     vboost_level: int | None
     """null: not read."""
+    health: GpuHealth
     ceilings_missing: list[str]
     """Resources of the profile without a known attainable rate; 1 is taken, so S_att is a lower value."""
     score: Score

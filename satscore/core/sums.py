@@ -12,12 +12,20 @@ import numpy as np
 
 from satscore.core.fields import FIELDS, Quality
 from satscore.core.intervals import QUANTITIES, Q
+from satscore.core.links import time_in_states
 from satscore.core.readings import IntArray, ReadingTable
 from satscore.core.units import NS_PER_US, PPM
 from satscore.core.window_rows import FRACTIONS, MILLI, SHARES, TIMES, WindowRows
 
 SUM_CHUNK = 4096
-COUNTS = ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count")
+COUNTS = (
+    "ecc_corrected_count",
+    "ecc_uncorrected_count",
+    "xid_count",
+    "pcie_replay_count",
+    "nvlink_error_count",
+    "remapped_rows_count",
+)
 MAXIMA = ("temp_gpu_c", "memory_used_mib", "power_gpu_w", "power_module_w")
 CLOCK_BIN_MHZ = 5
 CLOCK_ENGINE_FRAC = 0.5
@@ -36,6 +44,8 @@ class Sums(msgspec.Struct, kw_only=True):
         quality_us: "field:quality" -> us in which the field had that quality; unknown ones only.
         read_us: us covered by readings.
         counts: error counter -> events; a key is there once the counter was known.
+        pcie_us: state of the PCIe link (links.py) -> us in readings under load.
+        nvlink_us: active NVLink connections -> us.
     """
 
     totals: dict[str, int] = msgspec.field(default_factory=dict)
@@ -44,6 +54,8 @@ class Sums(msgspec.Struct, kw_only=True):
     quality_us: dict[str, int] = msgspec.field(default_factory=dict)
     read_us: int = 0
     counts: dict[str, int] = msgspec.field(default_factory=dict)
+    pcie_us: dict[int, int] = msgspec.field(default_factory=dict)
+    nvlink_us: dict[int, int] = msgspec.field(default_factory=dict)
 
     def merge(self, other: "Sums") -> "Sums":
         """Return the sums of both; neither is changed."""
@@ -54,6 +66,8 @@ class Sums(msgspec.Struct, kw_only=True):
             quality_us=_merged(self.quality_us, other.quality_us),
             read_us=self.read_us + other.read_us,
             counts=_merged(self.counts, other.counts),
+            pcie_us=_merged(self.pcie_us, other.pcie_us),
+            nvlink_us=_merged(self.nvlink_us, other.nvlink_us),
         )
 
     def total(self, name: str) -> int:
@@ -89,7 +103,7 @@ def merge_all(many: Iterable[Sums]) -> Sums:
 
 
 def add_readings(sums: Sums, table: ReadingTable) -> None:
-    """Add for how long each field was unknown and why, and the errors that were counted."""
+    """Add for how long each field was unknown and why, the errors that were counted, and the states of links."""
     length_us = (table.end_ns - table.start_ns) // NS_PER_US
     sums.read_us += int(length_us.sum())
     for quality in Quality:
@@ -103,6 +117,9 @@ def add_readings(sums: Sums, table: ReadingTable) -> None:
         values = table.column(name)
         if not np.isnan(values).all():
             sums.counts[name] = sums.counts.get(name, 0) + round(float(np.nansum(values)))
+    pcie_us, nvlink_us = time_in_states(table)
+    sums.pcie_us = _merged(sums.pcie_us, pcie_us)
+    sums.nvlink_us = _merged(sums.nvlink_us, nvlink_us)
 
 
 def add_rows(sums: Sums, rows: WindowRows) -> None:

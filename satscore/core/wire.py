@@ -26,10 +26,13 @@ from satscore.core.readings import IntArray
 from satscore.core.sums import Sums
 from satscore.errors import RecordError
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+"""1 had neither the states of links nor the power of the CPU: they are unknown there."""
 ROWS_COLUMN = SERIES_COLUMNS[0]
 """Stored row by row always: a series has no more rows than bytes, whatever it claims."""
-_FAMILIES = ("totals", "maxima", "clock_us", "quality_us", "counts")
+_NUMBERED = ("clock_us", "pcie_us", "nvlink_us")
+"""Families whose keys are numbers."""
+_FAMILIES = ("totals", "maxima", "quality_us", "counts", *_NUMBERED)
 _READ = "read_us:"
 _LABELS = {int(label): label for label in Label}
 
@@ -86,9 +89,9 @@ def split_names(table: Iterable[str], where: str) -> list[tuple[str, str | int]]
     for name in table:
         family, colon, key = name.partition(":")
         is_number = key.isascii() and key.isdecimal() and len(key) < 10
-        if name != _READ and (not colon or family not in _FAMILIES or (family == "clock_us" and not is_number)):
+        if name != _READ and (not colon or family not in _FAMILIES or (family in _NUMBERED and not is_number)):
             raise RecordError(f"{where}: {name!r} is no name of a sum", hint=DAMAGED_HINT)
-        out.append((family, int(key) if family == "clock_us" else key))
+        out.append((family, int(key) if family in _NUMBERED else key))
     return out
 
 

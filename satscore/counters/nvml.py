@@ -1,5 +1,6 @@
 """NVML as a source of readings: gauges alone (``nvml``), or with GPM's pipe counters (``gpm``)."""
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 
@@ -69,6 +70,15 @@ class NvmlSource:
         readings = (self._guard(device, Device.tick) for device in self._devices)
         return [reading for reading in readings if reading is not None]
 
+    def use_cpu_power(self, read_w: Callable[[int], float | None]) -> None:
+        """Fill the power of the CPU on each module by something that is not NVML.
+
+        Args:
+            read_w: Tells it in W for a GPU of the run, or None; called once a second per GPU, and must not wait.
+        """
+        for device in self._devices:
+            device.slow.cpu_power_w = functools.partial(read_w, device.gpu)
+
     def processes(self) -> dict[str, list[int]] | None:
         """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""
         try:
@@ -76,6 +86,10 @@ class NvmlSource:
         except Exception as error:  # noqa: BLE001 - as for a read
             self._notes.say(f"reading the GPUs' processes failed ({error!r}); please report it")
             return None
+
+    def helper_cost(self) -> tuple[float, int]:
+        """Return nothing: no process reads beside this one."""
+        return 0.0, 0
 
     def notes(self) -> list[str]:
         """Return what could not be read, each once: later calls return only what is new."""
@@ -230,6 +244,10 @@ def _infos(found: Sequence[Found], devices: Sequence[Device]) -> list[GpuInfo]:
             nvml_index=gpu.nvml_index,
             power_limit_gpu_w=device.slow.limit_w("power_limit_gpu_w"),
             power_limit_module_w=device.slow.limit_w("power_limit_module_w"),
+            nvlink_count=device.health.nvlink_count(),
+            remapped_rows_count=device.health.remapped_rows_count(),
+            remap_pending=device.health.remap_pending(),
+            remap_failed=device.health.remap_failed(),
         )
         for gpu, device in zip(found, devices, strict=True)
     ]

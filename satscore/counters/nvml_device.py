@@ -6,6 +6,7 @@ from satscore.core.fields import Quality, Reading, blank_reading
 from satscore.counters import nvml_ids as ids
 from satscore.counters.clock import Clock
 from satscore.counters.nvml_api import Answer, Nvml
+from satscore.counters.nvml_health import HealthReader
 from satscore.counters.nvml_info import Found
 from satscore.counters.nvml_notes import NoteBook
 from satscore.counters.nvml_slow import SlowReader
@@ -70,6 +71,7 @@ class Device:
         self._pipes = pipes
         self.ticks = TickReader(api, found, gpu, clock, notes)
         self.slow = SlowReader(api, found, gpu, notes)
+        self.health = HealthReader(api, found, gpu, notes)
         self._clock = clock
         self._notes = notes
         self._start_ns: int | None = None
@@ -89,7 +91,7 @@ class Device:
         self._tried_ns = now_ns
         self._start_ns = None
         code, at_ns = self._pipes.take(now_ns)
-        gone = code if ids.is_lost(code) else self.ticks.poll() or self.slow.poll(at_ns)
+        gone = code if ids.is_lost(code) else self._poll(at_ns)
         if gone:
             self._lose(gone, at_ns)
         else:
@@ -110,7 +112,7 @@ class Device:
         if self._lost and now_ns < self._retry_ns:
             return self._close_blank(now_ns, Quality.GPU_LOST)
         code, at_ns = self._pipes.take(now_ns)
-        gone = code if ids.is_lost(code) else self.ticks.poll() or self.slow.poll(at_ns)
+        gone = code if ids.is_lost(code) else self._poll(at_ns)
         if gone:
             return self._lose(gone, at_ns)
         if self._start_ns is None or self._lost:
@@ -120,6 +122,7 @@ class Device:
             return None
         self.ticks.fill(reading)
         self.slow.fill(reading)
+        self.health.fill(reading)
         self._start_ns = at_ns
         return reading
 
@@ -136,6 +139,10 @@ class Device:
         """Release driver objects."""
         self._pipes.close()
 
+    def _poll(self, at_ns: int) -> int:
+        """Read all that is due beside the pipe counters; return the first code that says that the GPU is lost."""
+        return self.ticks.poll() or self.slow.poll(at_ns) or self.health.poll(at_ns)
+
     def _begin(self, at_ns: int) -> Reading | None:
         """Take the base line; if the GPU comes back from being lost, close the time in between."""
         if self._lost:
@@ -143,6 +150,7 @@ class Device:
             self._notes.say(f"GPU {self.gpu}: answers again")
         self.ticks.rebase()
         self.slow.rebase()
+        self.health.rebase()
         self._pipes.begin()
         return self._close_blank(at_ns, Quality.GPU_LOST)
 

@@ -14,6 +14,8 @@ MILLI = 1e-3
 
 SLOW_PERIOD_NS = 1_000_000_000
 """Age up to which temperatures, limits, memory and utilisation are repeated."""
+HEALTH_PERIOD_NS = 10_000_000_000
+"""How often links and memory are asked for errors: a call with some 25 values, or 75."""
 LOST_RETRY_NS = 10_000_000_000
 """How often a lost GPU is asked again: calls on a lost GPU can take long."""
 MAX_BRIDGED = 2
@@ -26,6 +28,10 @@ MAX_CLOCK_MHZ = 20_000.0
 MAX_POWER_W = 5_000.0
 MAX_TRAFFIC_BYTES_S = 1e13
 MAX_TEMP_C = 150.0
+MAX_PCIE_GENERATION = 9
+MAX_PCIE_LANES = 32
+MAX_NVLINKS = 64
+"""NVML's own limit is 36."""
 
 
 class Metric(NamedTuple):
@@ -74,10 +80,27 @@ MEMORY_V2 = 0x0200_0028
 FI_ECC_CORRECTED = 3
 FI_ECC_UNCORRECTED = 4
 FI_TEMP_MEM = 82
+FI_NVLINK_COUNT = 91
+FI_PCIE_REPLAYS = 94
+FI_REMAPPED_CORRECTABLE = 142
+FI_REMAPPED_UNCORRECTABLE = 143
+FI_REMAP_PENDING = 144
+FI_REMAP_FAILED = 145
+FI_NVLINK_STATE = 165
+"""Scope: the connection. Hopper and newer; before there is nvmlDeviceGetNvLinkState."""
 FI_POWER_AVERAGE = 185
 FI_POWER_INSTANT = 186
 FI_POWER_LIMIT = 190
 FI_ENERGY = 191
+FI_SLOWDOWN_MARGIN = 194
+"""How far above its highest operating temperature a GPU slows itself down, as a margin: -2 is 2 C above."""
+FI_NVLINK_ERRORS_TOTAL = ((38, 0), (45, 0), (52, 0), (59, 0))
+"""CRC of flow control and of data, replays, recoveries: of all connections."""
+FI_NVLINK_ERRORS = (161, 162, 163)
+"""Replays, recoveries, CRC. Scope: the connection."""
+NVLINK_UP = (1, 2)
+"""States of a connection that is there: active, asleep (it saves power)."""
+THRESHOLD_SLOWDOWN = 1
 
 THROTTLE_IDS: dict[str, int] = {
     "throttle_power_frac": 74,

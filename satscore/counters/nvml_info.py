@@ -6,7 +6,7 @@ from typing import Any
 
 from satscore.core.gpu import GpuInfo
 from satscore.counters import nvml_ids as ids
-from satscore.counters.nvml_api import Nvml
+from satscore.counters.nvml_api import FieldBatch, Nvml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,11 @@ def read_info(api: Nvml, index: int, handle: Any, driver: Driver) -> GpuInfo:  #
         mig_devices=_mig_devices(api, handle) if mig_enabled else (),
         driver_version=driver.version,
         cuda_driver_version=driver.cuda_version,
+        has_os_memory=_has_os_memory(api.ask("nvmlDeviceGetNumaNodeId", handle)[0]),
+        temp_slowdown_c=_temp_slowdown_c(api, handle),
+        # What GPU and slot support; the GPU alone (nvmlDeviceGetGpuMaxPcieLinkGeneration) may be better.
+        pcie_generation_max=_small(api.ask("nvmlDeviceGetMaxPcieLinkGeneration", handle)[1], ids.MAX_PCIE_GENERATION),
+        pcie_lanes_max_count=_small(api.ask("nvmlDeviceGetMaxPcieLinkWidth", handle)[1], ids.MAX_PCIE_LANES),
     )
 
 
@@ -99,6 +104,11 @@ def _positive(answer: object) -> int | None:
     if isinstance(answer, int) and 0 < answer < 0xFFFF_FFFF:
         return answer
     return None
+
+
+def _small(answer: object, highest: int) -> int | None:
+    number = _positive(answer)
+    return None if number is None or number > highest else number
 
 
 def _mhz(answer: object) -> float | None:
@@ -120,6 +130,34 @@ def _memory_total(api: Nvml, handle: Any) -> int | None:  # noqa: ANN401 - pynvm
         code, memory = api.ask("nvmlDeviceGetMemoryInfo", handle)
     total = getattr(memory, "total", None)
     return total if isinstance(total, int) and total > 0 else None
+
+
+def _has_os_memory(code: int) -> bool | None:
+    """Return whether the GPU is a NUMA node of the machine: only such GPUs tell its number."""
+    if code in (ids.OK, ids.NOT_SUPPORTED):
+        return code == ids.OK
+    return None
+
+
+def _temp_slowdown_c(api: Nvml, handle: Any) -> float | None:  # noqa: ANN401 - pynvml has no types
+    """Return the temperature at which the GPU slows itself down; None if it tells neither that nor its margin."""
+    threshold = _positive(api.ask("nvmlDeviceGetTemperatureThreshold", handle, ids.THRESHOLD_SLOWDOWN)[1])
+    if threshold is None:
+        return _by_margin(api, handle)
+    return float(threshold) if threshold <= ids.MAX_TEMP_C else None
+
+
+def _by_margin(api: Nvml, handle: Any) -> float | None:  # noqa: ANN401 - pynvml has no types
+    """Return it from the temperature now, its margin to the highest operating one, and the slowdown's to that."""
+    now = _positive(api.ask("nvmlDeviceGetTemperature", handle, 0)[1])
+    margin = api.ask("nvmlDeviceGetMarginTemperature", handle)[1]
+    address = ctypes.cast(handle, ctypes.c_void_p).value
+    if now is None or not isinstance(margin, int) or address is None:
+        return None
+    _, fields = FieldBatch(api, address, [(ids.FI_SLOWDOWN_MARGIN, 0)]).read()
+    code, beyond = fields[ids.FI_SLOWDOWN_MARGIN, 0]
+    slowdown_c = now + margin - beyond
+    return float(slowdown_c) if code == ids.OK and 0 < slowdown_c <= ids.MAX_TEMP_C else None
 
 
 def _mig_enabled(code: int, modes: list[int] | None) -> bool | None:

@@ -1,19 +1,25 @@
-"""What changes slowly: temperatures, memory, limits in force, utilisation, error counts. Once a second."""
+"""What changes slowly: temperatures, memory, limits in force, utilisation, PCIe, errors. Once a second."""
 
 import ctypes
 import math
+from collections.abc import Callable
 
 from satscore.core.fields import Reading
 from satscore.counters import nvml_ids as ids
-from satscore.counters.nvml_api import Answer, FieldBatch, Nvml, Query
+from satscore.counters.nvml_api import Answer, Entry, FieldBatch, Nvml, Query
 from satscore.counters.nvml_info import Found
 from satscore.counters.nvml_notes import NoteBook
-from satscore.counters.nvml_values import Filler, scaled
+from satscore.counters.nvml_scopes import is_superchip
+from satscore.counters.nvml_values import Counters, Filler, scaled
 
 _TEMPERATURE_V1 = 0x0100_000C
 _ECC_FIELDS = (
-    ("ecc_corrected_count", ids.FI_ECC_CORRECTED),
-    ("ecc_uncorrected_count", ids.FI_ECC_UNCORRECTED),
+    ("ecc_corrected_count", (ids.FI_ECC_CORRECTED, 0)),
+    ("ecc_uncorrected_count", (ids.FI_ECC_UNCORRECTED, 0)),
+)
+_PCIE_FIELDS = (
+    ("pcie_generation", "nvmlDeviceGetCurrPcieLinkGeneration", ids.MAX_PCIE_GENERATION),
+    ("pcie_lanes_count", "nvmlDeviceGetCurrPcieLinkWidth", ids.MAX_PCIE_LANES),
 )
 _LIMIT_FIELDS = (
     ("power_limit_gpu_w", ids.SCOPE_GPU),
@@ -26,22 +32,28 @@ class SlowReader:
 
     Between two reads the gauges are repeated: a gauge with a stated age of up to a second is known. The
     error counts stand only in the reading of the tick that asked for them (they cover the time since
-    the last such tick) and are NOT_READ in the others, so that their sum is exact.
+    the last such tick) and are NOT_READ in the others, so that their sum is exact. So does the state of the
+    PCIe link, which saves power at idle: a value of an idle moment must not stand in a reading with work.
 
     Args:
         api: The library.
         found: The GPU.
         gpu: Its index in the run.
         notes: Where refusals are told.
+
+    Attributes:
+        cpu_power_w: Tells the power of the CPU on the GPU's module in W, or None; without waiting.
     """
 
     def __init__(self, api: Nvml, found: Found, gpu: int, notes: NoteBook) -> None:
+        self.cpu_power_w: Callable[[], float | None] | None = None
+        self._is_superchip = is_superchip(found.info.name)
         self._filler = Filler(gpu, notes)
         self._memory_total = found.info.memory_total_bytes or math.inf
         handle, uint, pointer = found.handle, ctypes.c_uint, ctypes.c_void_p
         fields = [(ids.FI_TEMP_MEM, 0)]
         fields += [(ids.FI_POWER_LIMIT, scope) for _, scope in _LIMIT_FIELDS]
-        fields += [(field_id, 0) for _, field_id in _ECC_FIELDS]
+        fields += [entry for _, entry in _ECC_FIELDS]
         self._batch = FieldBatch(api, handle, fields)
         temperature = api.raw("nvmlDeviceGetTemperature", pointer, uint, pointer)
         self._temp = Query(temperature, uint(), handle, 0)
@@ -51,9 +63,14 @@ class SlowReader:
         )
         self._util = Query(api.raw("nvmlDeviceGetUtilizationRates", pointer, pointer), (uint * 2)(), handle)
         self._limit = Query(api.raw("nvmlDeviceGetEnforcedPowerLimit", pointer, pointer), uint(), handle)
+        self._pcie = {
+            field: (Query(api.raw(name, pointer, pointer), uint(), handle), highest)
+            for field, name, highest in _PCIE_FIELDS
+        }
         self._gauges: dict[str, Answer] = {}
-        self._ecc: dict[str, Answer] = {}
-        self._new_ecc: dict[str, Answer] = {}
+        self._links: dict[str, Answer] = {}
+        self._fields: dict[Entry, Answer] = {}
+        self._counters = Counters()
         self._xids: Answer | None = None
         self._next_ns = 0
         self._fresh = False
@@ -80,13 +97,18 @@ class SlowReader:
         }
         for field, scope in _LIMIT_FIELDS:
             self._gauges[field] = self._limit_w(fields[ids.FI_POWER_LIMIT, scope], scope)
-        self._new_ecc = {field: fields[field_id, 0] for field, field_id in _ECC_FIELDS}
+        if not self._is_superchip:
+            self._gauges["power_cpu_w"] = (ids.NOT_SUPPORTED, math.nan)
+        elif self.cpu_power_w is not None:
+            self._gauges["power_cpu_w"] = _told(self.cpu_power_w())
+        self._links = {field: scaled(query.number(), 1.0, 1.0, high) for field, (query, high) in self._pcie.items()}
+        self._fields = fields
         codes = (code, *(answer[0] for answer in self._gauges.values()))
         return next((c for c in codes if ids.is_lost(c)), ids.OK)
 
     def rebase(self) -> None:
         """Start counting errors from the last poll."""
-        self._ecc = self._new_ecc
+        self._counters.rebase(self._fields)
         self._fresh = False
 
     def limit_w(self, field: str) -> float | None:
@@ -102,7 +124,7 @@ class SlowReader:
         self._xids = (code, count)
 
     def fill(self, reading: Reading) -> None:
-        """Write gauges into a reading, and error counts if they were asked for since the last one."""
+        """Write gauges into a reading; errors and the PCIe link if they were asked for since the last one."""
         for field, answer in self._gauges.items():
             self._filler.answer(reading, field, answer)
         if self._xids is not None:
@@ -111,10 +133,10 @@ class SlowReader:
         if not self._fresh:
             return
         self._fresh = False
-        for field, new in self._new_ecc.items():
-            self._filler.answer(reading, field, _count(self._ecc.get(field), new))
-            if new[0] == ids.OK:  # a failed read keeps the base: the next one covers its time
-                self._ecc[field] = new
+        for field, answer in self._links.items():
+            self._filler.answer(reading, field, answer)
+        for field, entry in _ECC_FIELDS:
+            self._filler.answer(reading, field, self._counters.moved((entry,), self._fields))
 
     def _temperature(self) -> Answer:
         answer = self._temp.number()
@@ -142,10 +164,6 @@ class SlowReader:
         return limit
 
 
-def _count(old: Answer | None, new: Answer) -> Answer:
-    """Return how far an error counter moved; a reset counter (it went backwards) has no value."""
-    if new[0] != ids.OK:
-        return new
-    if old is None or old[0] != ids.OK or new[1] < old[1]:
-        return ids.NO_VALUE, math.nan
-    return ids.OK, float(new[1] - old[1])
+def _told(power_w: float | None) -> Answer:
+    """Return the power of the CPU, which is no answer of NVML."""
+    return (ids.NO_VALUE, math.nan) if power_w is None else scaled((ids.OK, power_w), 1.0, 0.0, ids.MAX_POWER_W)

@@ -1,11 +1,12 @@
 """From raw answers to values of a reading: means of endpoints, differences of counters, ranges."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 from satscore.core.fields import Reading, put, put_missing
 from satscore.core.units import NS_PER_S
 from satscore.counters import nvml_ids as ids
-from satscore.counters.nvml_api import Answer
+from satscore.counters.nvml_api import Answer, Entry
 from satscore.counters.nvml_notes import NoteBook
 
 
@@ -87,6 +88,42 @@ def share_of_time(old: Answer | None, new: Answer | None, span_ns: int) -> Answe
         return ids.NO_VALUE, math.nan
     share = (new[1] - old[1]) / span_ns
     return (ids.OK, min(1.0, share)) if share <= ids.MAX_SHARE else (ids.RANGE, math.nan)
+
+
+class Counters:
+    """Counters of errors, each with the value from which on it is counted."""
+
+    def __init__(self) -> None:
+        self._base: dict[Entry, Answer] = {}
+
+    def rebase(self, answers: Mapping[Entry, Answer]) -> None:
+        """Start counting from answers."""
+        self._base = dict(answers)
+
+    def moved(self, entries: Iterable[Entry], answers: Mapping[Entry, Answer]) -> Answer:
+        """Return how far some counters moved together since they were last known, and count on from here.
+
+        A counter that was reset (it went backwards) has no value, and one that cannot be read keeps its base, so
+        that the next read covers its time too. Without any value the reason is that of the first.
+
+        Args:
+            entries: The counters.
+            answers: All of them, as answered now.
+        """
+        moves = [self._move(entry, answers[entry]) for entry in entries]
+        known = [amount for code, amount in moves if code == ids.OK]
+        if known:
+            return ids.OK, float(sum(known))
+        return moves[0] if moves else (ids.NOT_SUPPORTED, math.nan)
+
+    def _move(self, entry: Entry, new: Answer) -> Answer:
+        if new[0] != ids.OK:
+            return new
+        old = self._base.get(entry)
+        self._base[entry] = new
+        if old is None or old[0] != ids.OK or new[1] < old[1]:
+            return ids.NO_VALUE, math.nan
+        return ids.OK, new[1] - old[1]
 
 
 class EnergyBase:

@@ -113,6 +113,10 @@ class ReplaySource:
     def processes(self) -> None:
         """Return None: what computed on these GPUs then is not recorded."""
 
+    def helper_cost(self) -> tuple[float, int]:
+        """Return nothing: no process reads beside this one."""
+        return 0.0, 0
+
     def notes(self) -> list[str]:
         """Return what is replayed, so that nobody takes it for a measurement of now, and how far it went."""
         played_s = (self._played_ns - self._first_ns) / NS_PER_S

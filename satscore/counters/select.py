@@ -1,5 +1,6 @@
 """Choosing a source: the richest that works here, and for each that does not, why and what to do."""
 
+import os
 from collections.abc import Callable
 
 from satscore.counters.clock import MonotonicClock
@@ -9,16 +10,26 @@ from satscore.counters.simulated import open_simulated
 from satscore.counters.source import Source
 from satscore.errors import CounterError, SatscoreError
 
+DEFAULT_PERIOD_S = 0.2
+Opener = Callable[[], Source]
+
 
 def open_source(
-    wanted: str, visible: Visible | None = None, open_replay: Callable[[ReplaySpec], Source] | None = None
+    wanted: str,
+    visible: Visible | None = None,
+    open_replay: Callable[[ReplaySpec], Source] | None = None,
+    *,
+    dcgm: str | None = None,
+    period_s: float = DEFAULT_PERIOD_S,
 ) -> tuple[Source | None, list[str]]:
     """Open a source; never raises, because a command must run without one as well.
 
     Args:
-        wanted: ``auto``, ``gpm``, ``nvml``, ``sim[:SCENARIO]`` or ``replay:FILE``.
+        wanted: ``auto``, ``gpm``, ``dcgm``, ``nvml``, ``both``, ``sim[:SCENARIO]`` or ``replay:FILE``.
         visible: Picks the GPUs to read from the driver's list.
         open_replay: Opens a recording, which this layer knows nothing about.
+        dcgm: Address of DCGM's host engine; None: the usual one.
+        period_s: Time between reads, which an engine has to know, s.
 
     Returns:
         The source, or None; and what could not be had, with the remedy, most telling first.
@@ -28,19 +39,75 @@ def open_source(
     if wanted.startswith(PREFIX):
         return _first((lambda: (open_replay or _refuse_replay)(parse_replay(wanted)),))
     clock = MonotonicClock()
-    gpm, nvml = (lambda: open_gpm(clock, visible)), (lambda: open_nvml(clock, visible))
-    return _first({"gpm": (gpm,), "nvml": (nvml,)}.get(wanted, (gpm, nvml)))
+
+    def gpm() -> Source:
+        return open_gpm(clock, visible)
+
+    def nvml() -> Source:
+        return open_nvml(clock, visible)
+
+    def engine() -> Source:
+        from satscore.counters.dcgm.opening import open_dcgm  # noqa: PLC0415 - only where it is read
+
+        return open_dcgm(clock, visible, address=dcgm, period_s=period_s)
+
+    if wanted == "both":
+        return _both(gpm, engine)
+    openers = {"gpm": (gpm,), "dcgm": (engine,), "nvml": (nvml,)}.get(wanted)
+    if openers is not None:
+        return _first(openers)
+    # Where GPM works, nothing of DCGM is even looked for.
+    source, notes = _first((gpm, engine if dcgm else _only_with_bindings(engine), nvml))
+    if source is not None and not source.has_pipe_counters:  # the GPUs are there: what DCGM lacks is the remedy
+        notes.sort(key=_is_of_other_source)
+    return source, notes
+
+
+def _only_with_bindings(engine: Opener) -> Opener:
+    def opener() -> Source:
+        from satscore.counters.dcgm.bindings import binding_folders  # noqa: PLC0415 - only after GPM has failed
+
+        if not binding_folders(os.environ):
+            raise _NotHereError
+        return engine()
+
+    return opener
+
+
+def _is_of_other_source(note: str) -> bool:
+    return not note.startswith("DCGM")
+
+
+class _NotHereError(Exception):
+    """A source that nobody expects here: no news."""
 
 
 def _refuse_replay(spec: ReplaySpec) -> Source:
     raise CounterError(f"{spec.path}: recordings are not read here", hint="satscore --source replay:FILE -- CMD")
 
 
-def _first(openers: tuple[Callable[[], Source], ...]) -> tuple[Source | None, list[str]]:
+def _both(gpm: Opener, engine: Opener) -> tuple[Source | None, list[str]]:
+    """Open GPM and DCGM; with one of them alone, that one is used."""
+    from satscore.counters.both import BothSource  # noqa: PLC0415 - only where it is asked for
+
+    first, notes = _first((gpm,))
+    second, more = _first((engine,))
+    if first is not None and second is not None:
+        return BothSource(first, second), [*notes, *more]
+    if first is not None:
+        return first, [*more, "--source both: there is only GPM, nothing is compared"]
+    if second is not None:
+        return second, [*notes, "--source both: there is only DCGM, which is scored; nothing is compared"]
+    return None, [*notes, *more]
+
+
+def _first(openers: tuple[Opener, ...]) -> tuple[Source | None, list[str]]:
     notes: list[str] = []
     for opener in openers:
         try:
             return opener(), notes
+        except _NotHereError:
+            continue
         except SatscoreError as error:
             text = f"{error.message}; {error.hint}" if error.hint else error.message
             if text not in notes:

@@ -10,6 +10,7 @@ from satscore.core.fields import Reading
 from satscore.core.gpu import GpuInfo
 from satscore.core.units import NS_PER_S
 from satscore.counters.clock import Clock, MonotonicClock, ScaledClock
+from satscore.counters.sim.cooling import HARD_SLOW_C
 from satscore.counters.sim.faults import FaultyReads
 from satscore.counters.sim.power import CLOCK_MAX_MHZ
 from satscore.counters.sim.ranks import SimRank, build_ranks
@@ -109,6 +110,10 @@ class SimulatedSource:
     def processes(self) -> None:
         """Return None: nobody computes on a GPU that does not exist."""
 
+    def helper_cost(self) -> tuple[float, int]:
+        """Return nothing: no process reads beside this one."""
+        return 0.0, 0
+
     def notes(self) -> list[str]:
         """Return what is simulated, so that nobody takes it for a measurement."""
         scenario = self._scenario
@@ -179,6 +184,14 @@ def _gpu_info(index: int, rank: int, scenario: Scenario) -> GpuInfo:
         power_limit_gpu_w=scenario.power_limit_gpu_w,
         power_limit_module_w=board.power_limit_module_w,
         vboost_level=scenario.vboost_level,
+        has_os_memory=board.c2c_peak_bytes_s is not None,
+        temp_slowdown_c=HARD_SLOW_C,
+        pcie_generation_max=board.pcie_generation,
+        pcie_lanes_max_count=board.pcie_lanes_count,
+        nvlink_count=board.nvlink_count,
+        remapped_rows_count=0,
+        remap_pending=False,
+        remap_failed=False,
         mig_enabled=False,
         model_hint=board.model_hint,
     )

@@ -19,7 +19,7 @@ class Source(Protocol):
     """
 
     name: str
-    """``gpm``, ``nvml``, ``sim``, ...: shown in every output."""
+    """``gpm``, ``dcgm``, ``nvml``, ``sim``, ...: shown in every output."""
     kind: SourceKind
     has_pipe_counters: bool
     """Whether pipe counters (tensor, DRAM, ...) can be read: without them there is no score."""
@@ -30,10 +30,12 @@ class Source(Protocol):
     """Wall time minus that axis where the source knows it (a replay keeps the recording's); None: now's."""
 
     def read(self) -> list[Reading]:
-        """Return one reading per GPU for the time since the last call.
+        """Return the readings that were completed since the last call, those of a GPU in the order of time.
 
         The first call only takes the base line and returns an empty list. Calls must be at least
-        105 ms apart (NVML refreshes its samples every 100 ms).
+        105 ms apart (NVML refreshes its samples every 100 ms). Most sources return one reading per GPU that
+        ends now; one whose samples are taken elsewhere may return none or several, each of its own time,
+        back to back and never overlapping.
         """
         ...
 
@@ -43,6 +45,13 @@ class Source(Protocol):
         Slow (milliseconds per GPU), so never asked in the tick, and the one method that may be called
         from another thread, also while the source is closed. Ids are as the driver sees them: in a
         container they may belong to another PID namespace.
+        """
+        ...
+
+    def helper_cost(self) -> tuple[float, int]:
+        """Return CPU time in s and largest resident memory in bytes of a process of the source's own.
+
+        0 and 0 where it has none. May be asked at any time, also after ``close``.
         """
         ...
 

@@ -61,6 +61,10 @@ class CommandProcesses:
             self._ours[pid] = fields[START_FIELD]
         return is_ours
 
+    def is_marked(self, pid: int) -> bool:
+        """Return whether a process carries the command's mark: a helper of the wrapper does not."""
+        return self._mark in _marks(pid)
+
     def describe(self, pid: int) -> Listed:
         """Return what /proc tells of a process that the driver lists."""
         is_ours = self.owns(pid)

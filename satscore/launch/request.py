@@ -8,7 +8,8 @@ class RunOptions:
     """The options of a run, checked.
 
     Attributes:
-        source: Where counters come from: auto, gpm, nvml, sim, sim:SCENARIO or replay:FILE.
+        source: Where counters come from: auto, gpm, dcgm, nvml, both, sim, sim:SCENARIO or replay:FILE.
+        dcgm: Address of DCGM's host engine: HOST:PORT or unix://PATH; None: the usual one of this machine.
         period_s: Nominal time between two reads in s, at least 0.12.
         profile: The resources that may saturate: train, hpc or tensor.
         out: The run directory; None: chosen from the time and the label.
@@ -24,6 +25,7 @@ class RunOptions:
     """
 
     source: str = "auto"
+    dcgm: str | None = None
     period_s: float = 0.2
     profile: str = "train"
     out: str | None = None

@@ -8,7 +8,7 @@ import msgspec
 
 from satscore.core.gpu import GpuInfo
 from satscore.core.placement import Placement
-from satscore.core.summary import Cost, DataKind, RunKind
+from satscore.core.summary import ComparisonItem, Cost, DataKind, RunKind
 from satscore.errors import RecordError
 from satscore.record.files import write_atomic
 
@@ -40,6 +40,7 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     """Known when the command has ended; absent if satscore was killed before.
 
     ``no_pipes_reason`` is why there were no pipe counters, or no source at all; None if there were.
+    ``comparison`` is of GPM against DCGM (``--source both``).
     ``scored_until_ns`` is the end of the last reading on the axis of the readings: a recording that ends
     before it has lost its tail.
     """
@@ -52,6 +53,7 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     cost: Cost
     no_pipes_reason: str | None = None
+    comparison: list[ComparisonItem] = []
     scored_until_ns: int | None = None
 
 

@@ -32,9 +32,11 @@ class Apart:
     Args:
         work: Returns the answer; its argument tells the stage of the work. Its standard streams are
             /dev/null.
+        own_limits_s: Time within which the work itself ends what hangs; only after that it is taken to hang.
     """
 
-    def __init__(self, work: Callable[[Say], bytes]) -> None:
+    def __init__(self, work: Callable[[Say], bytes], own_limits_s: float = 0.0) -> None:
+        self.own_limits_s = own_limits_s
         self.failure = ""
         """Why there is no answer."""
         self.heard_s = time.monotonic()
@@ -95,12 +97,12 @@ def wait_all(aparts: Iterable[Apart], stall_s: float) -> None:
         poll = select.poll()
         for fd in waiting:
             poll.register(fd, select.POLLIN)
-        due_s = min(apart.heard_s for apart in waiting.values()) + stall_s
+        due_s = min(apart.heard_s + apart.own_limits_s for apart in waiting.values()) + stall_s
         for fd, _ in poll.poll(max(0.0, due_s - time.monotonic()) * 1e3):
             if waiting[fd].listen():
                 del waiting[fd]
         now_s = time.monotonic()
-        waiting = {fd: apart for fd, apart in waiting.items() if now_s < apart.heard_s + stall_s}
+        waiting = {fd: apart for fd, apart in waiting.items() if now_s < apart.heard_s + apart.own_limits_s + stall_s}
 
 
 def _fate(status: int | None) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from satscore import __version__
 from satscore.core.anonymous import anonymise
 from satscore.core.checks import checks_of
-from satscore.core.diagnosis import DIAGNOSIS_VERSION, Diagnosis, SourceFinding, SourceStatus, best_source, grade_reason
+from satscore.core.diagnosis import DIAGNOSIS_VERSION, Diagnosis, SourceFinding, best_source, grade_reason
 from satscore.core.machine import Machine
 from satscore.run.apart import Apart, Say, wait_all
 from satscore.run.machine import look
@@ -28,22 +28,24 @@ class Candidate(NamedTuple):
     """One row of the list of sources.
 
     ``in_auto``: it is tried unless another one is asked for. ``idle_text`` says what it is where it is not tried.
+    ``own_limits_s``: time within which it ends its own calls that hang.
     """
 
     name: str
     in_auto: bool
     idle_text: str
+    own_limits_s: float = 0.0
 
 
 CANDIDATES = (
     Candidate("gpm", in_auto=True, idle_text="pipe counters and gauges, Hopper and newer"),
-    Candidate("dcgm", in_auto=False, idle_text="pipe counters by DCGM; this version does not read it"),
+    Candidate("dcgm", in_auto=True, idle_text="pipe counters and gauges by a DCGM host engine", own_limits_s=40.0),
     Candidate("nvml", in_auto=True, idle_text="gauges only, no pipe counters"),
     Candidate("sim", in_auto=False, idle_text="simulated GPUs, always there: satscore --source sim -- CMD"),
     Candidate("replay", in_auto=False, idle_text="a recording as if it were live: --source replay:RUN"),
 )
-UNREAD = ("dcgm",)
-"""Sources that this version does not read."""
+BOTH = ("gpm", "dcgm")
+"""What ``--source both`` reads."""
 DRIVER_SOURCES = ("gpm", "nvml")
 """Sources that hang where the driver does."""
 USER_VARIABLES = ("USER", "LOGNAME", "SLURM_JOB_USER")
@@ -53,17 +55,21 @@ OUR_WORDS = frozenset({"schema_version", "satscore_version", "data_kind", "kind"
 """Fields of a diagnosis with words of ours or of the vendor: a user who is called ``gpm`` must not change them."""
 
 
-def diagnose(wanted: str, out: str | None, environ: Mapping[str, str]) -> Diagnosis:
+def diagnose(wanted: str, out: str | None, environ: Mapping[str, str], *, dcgm: str | None = None) -> Diagnosis:
     """Return what can be read here, and why not; a driver that hangs costs STALL_S, once.
 
     Args:
         wanted: The source to look at; ``auto`` for all that a run would try.
         out: The run directory that the user states, or None.
         environ: The environment.
+        dcgm: DCGM's host engine, or None for the usual ones.
     """
-    asked = {c.name: wanted if c.name == wanted.partition(":")[0] else c.name for c in CANDIDATES if _tried(c, wanted)}
     looking = Apart(partial(_look, environ, out))
-    working = {name: Apart(partial(_examine, name, spec)) for name, spec in asked.items()}
+    working = {
+        c.name: Apart(partial(_examine, c.name, _spec(c, wanted), dcgm), c.own_limits_s)
+        for c in CANDIDATES
+        if _tried(c, wanted)
+    }
     wait_all([looking, *working.values()], STALL_S)
     found = {name: _finding(name, apart) for name, apart in working.items()}
     machine = _machine(looking)
@@ -88,13 +94,18 @@ def diagnose(wanted: str, out: str | None, environ: Mapping[str, str]) -> Diagno
 
 
 def _tried(candidate: Candidate, wanted: str) -> bool:
-    return candidate.in_auto if wanted == "auto" else candidate.name == wanted.partition(":")[0]
+    asked = BOTH if wanted == "both" else (wanted.partition(":")[0],)
+    return candidate.in_auto if wanted == "auto" else candidate.name in asked
 
 
-def _examine(name: str, spec: str, say: Say) -> bytes:
+def _spec(candidate: Candidate, wanted: str) -> str:
+    return wanted if candidate.name == wanted.partition(":")[0] else candidate.name
+
+
+def _examine(name: str, spec: str, dcgm: str | None, say: Say) -> bytes:
     from satscore.run.examine import examine  # noqa: PLC0415 - numpy, which starts threads: not in the process that forks
 
-    return examine(name, spec, say)
+    return examine(name, spec, say, dcgm=dcgm)
 
 
 def _look(environ: Mapping[str, str], out: str | None, say: Say) -> bytes:
@@ -118,8 +129,7 @@ def _finding(name: str, apart: Apart) -> SourceFinding:
 
 
 def _idle(candidate: Candidate) -> SourceFinding:
-    status: SourceStatus = "not read" if candidate.name in UNREAD else "not tried"
-    return SourceFinding(name=candidate.name, status=status, text=candidate.idle_text)
+    return SourceFinding(name=candidate.name, status="not tried", text=candidate.idle_text)
 
 
 def _anonymous(diagnosis: Diagnosis, environ: Mapping[str, str]) -> Diagnosis:

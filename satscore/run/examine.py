@@ -12,7 +12,7 @@ import msgspec
 from satscore.core.diagnosis import Examined, GpuFinding, SourceFinding, Timing, group_counters
 from satscore.core.fields import Reading
 from satscore.core.readings import table_of
-from satscore.core.summarise import MISSING_TEXT, GpuResult, ScopeContext, score_of
+from satscore.core.summarise import MISSING_TEXT, GpuResult, ScopeContext, is_doubtful, score_of
 from satscore.core.summary_gpu import Score
 from satscore.core.sums import merge_all
 from satscore.core.units import NS_PER_S
@@ -35,22 +35,23 @@ LIBRARY = "libnvidia-ml.so"
 Say = Callable[[str], None]
 
 
-def examine(name: str, spec: str, say: Say) -> bytes:
+def examine(name: str, spec: str, say: Say, *, dcgm: str | None = None) -> bytes:
     """Return a SourceFinding as JSON; may hang where the driver does.
 
     Args:
         name: The source's name in the list.
         spec: What opens it: ``gpm``, ``sim:llm``, ...
         say: Told the stage of the work.
+        dcgm: DCGM's host engine, or None for the usual ones.
     """
-    return msgspec.json.encode(_examine(name, spec, say))
+    return msgspec.json.encode(_examine(name, spec, say, dcgm))
 
 
-def _examine(name: str, spec: str, say: Say) -> SourceFinding:
+def _examine(name: str, spec: str, say: Say, dcgm: str | None) -> SourceFinding:
     say("opening the driver" if name not in ("sim", "replay") else "opening")
     choice = GpuChoice(os.environ)
     begun_ns = time.monotonic_ns()
-    source, notes = open_source(spec, choice.choose, lambda replay: _open_replay(replay, begun_ns))
+    source, notes = open_source(spec, choice.choose, lambda replay: _open_replay(replay, begun_ns), dcgm=dcgm)
     placement = [choice.note] if choice.note else []
     open_s = (time.monotonic_ns() - begun_ns) / NS_PER_S
     if source is None:
@@ -147,7 +148,7 @@ def _score(source: Source, readings: Sequence[Reading]) -> tuple[Sequence[GpuRes
         profile="train",
         has_pipe_counters=source.has_pipe_counters,
         no_score_reason=unmodelled if source.has_pipe_counters else "this source reads no pipe counters",
-        stale_ceiling=any(result.bounds.ceilings_at_other_cap for result in results),
+        is_doubtful=is_doubtful(results),
         dtype=None,
     )
     score = score_of(merge_all(result.sums for result in results), context)
@@ -168,6 +169,7 @@ def _gpu(result: GpuResult) -> GpuFinding:
         power_limit_module_w=info.power_limit_module_w,
         module_cap_w=info.module_cap_w,
         vboost_level=info.vboost_level,
+        pipes_multiplexed=info.pipes_multiplexed,
         ceilings_at_other_cap=result.bounds.ceilings_at_other_cap,
         ceilings_missing=list(result.bounds.ceilings_missing) if result.model else [],
     )

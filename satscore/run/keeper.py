@@ -4,9 +4,11 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+from satscore.core.host import HostReading
 from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
 from satscore.core.units import NS_PER_S
+from satscore.record.host_file import HostHeader
 from satscore.record.marks_file import marks_lines
 from satscore.record.run_file import RunStart, StreamHeader
 from satscore.record.sums_file import RankRecord, encode_sums, sums_name
@@ -18,6 +20,9 @@ from satscore.run.session import Session
 
 SUMS_S = 60.0
 """Sums are rewritten this often: what a killed satscore loses of them at most; in its first minute, half of it."""
+
+HOST_BATCH = 30
+"""Readings of the host that are written together, half a minute of them: what a killed satscore loses at most."""
 
 
 class Keeper:
@@ -42,6 +47,8 @@ class Keeper:
         self._sums_failure: str | None = None
         self._first_ns: int | None = None
         self._due_ns = 0
+        self._host_header: HostHeader | None = None
+        self._host_waiting: list[HostReading] = []
 
     def begin(self, header: StreamHeader | None) -> None:
         """Make the run directory."""
@@ -67,6 +74,18 @@ class Keeper:
             self._due_ns = now_ns + min(round(SUMS_S * NS_PER_S), now_ns - self._first_ns)
             self._submit_sums(ranks)
 
+    def host(self, header: HostHeader, readings: Sequence[HostReading]) -> None:
+        """Keep what was read of the host; it is written rarely, because small batches are mostly headings."""
+        self._host_header = header
+        self._host_waiting += readings
+        if len(self._host_waiting) >= HOST_BATCH:
+            self._submit_host()
+
+    def _submit_host(self) -> None:
+        if self._host_header is not None and self._host_waiting:
+            self._disk.submit(partial(self._recorder.append_host, self._host_header, self._host_waiting))
+        self._host_waiting = []
+
     def said(self, news: News) -> None:
         """Keep what the command said."""
         lines = marks_lines(*news)
@@ -84,6 +103,7 @@ class Keeper:
             if placement is not None:
                 self.placement(placement)  # sums are grouped by it, so run.json must know it first
             self._submit_sums(ranks)
+        self._submit_host()
         self._disk.submit(partial(self._recorder.append_marks, b""))  # those that were refused
         self._disk.finish()
 

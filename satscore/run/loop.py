@@ -36,6 +36,7 @@ class Telemetry:
         started_ns: CLOCK_MONOTONIC at the command's start.
         load_view: Imports and returns what makes the text to print; called in the controller thread.
         marks: What the command writes its marks to; None: there is no command.
+        child_pid: Its first process; None: there is no command.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Telemetry:
         started_ns: int,
         load_view: "Callable[[], Callable[[Summary], str]]",
         marks: "MarksFile | None" = None,
+        child_pid: int | None = None,
     ) -> None:
+        self._child_pid = child_pid
         self._marks = marks
         self._options = options
         self._command = list(command)
@@ -104,7 +107,9 @@ class Telemetry:
         try:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
-            measurement = Measurement(self._options, self._command, self._started_ns, self._load_view, self._marks)
+            measurement = Measurement(
+                self._options, self._command, self._started_ns, self._load_view, self._marks, self._child_pid
+            )
             self._measurement = measurement
             measurement.run(self._opened, self._ending)
             self._problems = measurement.conclude(self._ending, self._publish)
@@ -145,8 +150,9 @@ def start(
     started_ns: int,
     load_view: "Callable[[], Callable[[Summary], str]]",
     marks: "MarksFile | None" = None,
+    child_pid: int | None = None,
 ) -> Telemetry:
     """Start measuring beside a command that has just been started; returns at once."""
-    telemetry = Telemetry(options, command, started_ns, load_view, marks)
+    telemetry = Telemetry(options, command, started_ns, load_view, marks, child_pid)
     telemetry.start()
     return telemetry

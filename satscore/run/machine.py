@@ -39,7 +39,7 @@ def look(environ: Mapping[str, str], out: str | None, root: Path = Path("/")) ->
         admin_only=_admin_only(nvidia / "params"),
         nodes=_nodes(root / "dev"),
         container=_container(environ, root),
-        has_dcgm=shutil.which("nv-hostengine", path=environ.get("PATH", "")) is not None,
+        has_host_engine=shutil.which("nv-hostengine", path=environ.get("PATH", "")) is not None,
         run_place=str(place),
         run_place_error=_write_error(place),
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from satscore.core.readings import ReadingTable
     from satscore.core.summary import Summary
     from satscore.record.run_file import RunEnd, StreamHeader
+    from satscore.run.beside import Beside
     from satscore.run.keeper import Keeper
     from satscore.run.recorder import Recorder
     from satscore.run.session import Session
@@ -48,6 +49,7 @@ class Measurement:
         started_ns: CLOCK_MONOTONIC at the command's start.
         load_view: Imports and returns what makes the text to print from the summary.
         marks: What the command writes its marks to; None: there is no command.
+        child_pid: Its first process; None: there is no command.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class Measurement:
         started_ns: int,
         load_view: "Callable[[], Callable[[Summary], str]]",
         marks: MarksFile | None = None,
+        child_pid: int | None = None,
     ) -> None:
         self._options = options
         self._command = redact(command) if options.redact else list(command)
         self._started_ns = started_ns
+        self._child_pid = child_pid
         started_s = (time.time_ns() - time.monotonic_ns() + started_ns) / NS_PER_S
         self._started_at = dt.datetime.fromtimestamp(started_s, tz=dt.UTC)
         self._load_view = load_view
@@ -68,6 +72,7 @@ class Measurement:
         self._notes: list[str] = []
         self._choice = GpuChoice(os.environ)
         self._lookout: Lookout | None = None
+        self._beside: Beside | None = None
         self._placement: Placement | None = None
         self._no_pipes_reason: str | None = None
         self._source: Source | None = None
@@ -85,7 +90,10 @@ class Measurement:
             opened: Set here once it is known whether there is a source.
             ending: Set by the caller when the command has ended.
         """
-        source, notes = open_source(self._options.source, self._choice.choose, self._open_replay)
+        options = self._options
+        source, notes = open_source(
+            options.source, self._choice.choose, self._open_replay, dcgm=options.dcgm, period_s=options.period_s
+        )
         self._source = source
         opened.set()
         self._notes += [*notes, *([self._choice.note] if self._choice.note else [])]
@@ -101,6 +109,7 @@ class Measurement:
         self._covered_ns = dict.fromkeys((gpu.index for gpu in source.gpus), self._sampler.base_ns)
         if source.kind == "measured":
             self._placement = self._choice.placement
+            self._look_beside(source, ending.event)
         self._prepare(source)
         self._listen(source.clock, self._ranks[0][0].grid_offset_ns)
         if self._command and source.kind == "measured":
@@ -120,6 +129,7 @@ class Measurement:
         is_lost = (not answered or self._sampler.failure is not None) and source.name != "replay"
         self._last = self._take(self._sampler, ending, fill=is_lost)
         self._hear(self._words.finish())
+        self._keep_host()
         if self._lookout is not None:
             self._placement = self._lookout.placement
 
@@ -130,6 +140,7 @@ class Measurement:
         while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
             self._record(self._take(sampler, ending), source)
             self._hear(self._words.take())
+            self._keep_host()
             wait_s = BATCH_S
 
     @property
@@ -174,12 +185,17 @@ class Measurement:
         return [*problems, problem] if problem else problems
 
     def _summary(self, ending: Ending) -> "tuple[RunEnd, Summary]":
+        from satscore.core.hosts import NOT_READ  # noqa: PLC0415
+        from satscore.run.aside import Aside  # noqa: PLC0415
+
         assert self._recorder is not None
         end, directory = self._run_end(ending), self._recorder.directory
         self._recorder.placement = self._placement
         content = self._recorder.content(self._start, end)
         shown = str(directory) if directory else None
-        return end, self._summarise(content, self._ranks, directory=shown, said=self._words.said())
+        hosts = self._beside.hosts() if self._beside is not None else NOT_READ
+        aside = Aside(said=self._words.said(), hosts=hosts)
+        return end, self._summarise(content, self._ranks, directory=shown, aside=aside)
 
     def _open_replay(self, spec: ReplaySpec) -> Source:
         from satscore.run.replay_source import open_replay, other_options  # noqa: PLC0415 - numpy: only replays wait
@@ -214,6 +230,18 @@ class Measurement:
         assert self._keeper is not None
         self._keeper.add(table, self._ranks, source.clock.now_ns())
 
+    def _look_beside(self, source: Source, stop: threading.Event) -> None:
+        from satscore.run.beside import Beside  # noqa: PLC0415 - not before the source is sampled
+
+        self._beside = Beside(source, self._child_pid, os.getpid(), stop)
+
+    def _keep_host(self) -> None:
+        """Keep with the recording what the host did."""
+        if self._beside is not None and self._ranks:
+            assert self._keeper is not None
+            header = self._ranks[0][0]
+            self._keeper.host(*self._beside.take(header))
+
     def _listen(self, clock: Clock, grid_offset_ns: int) -> None:
         self._words.start(lambda: GridTime.now(clock, grid_offset_ns))
 
@@ -229,7 +257,8 @@ class Measurement:
         from satscore.run.session import Session  # noqa: PLC0415
         from satscore.run.start import stream_header  # noqa: PLC0415
 
-        gpus, models, notes = known_hardware(source, os.environ)
+        vboost = self._beside.vboost() if self._beside is not None else None
+        gpus, models, notes = known_hardware(source, os.environ, vboost)
         self._notes += notes
         header = stream_header(source, gpus, self._options.source)
         self._ranks.append((header, Session.of(header, self._start, models, folder_to_add(os.environ))))
@@ -259,20 +288,20 @@ class Measurement:
         return table
 
     def _run_end(self, ending: Ending) -> "RunEnd":
+        from satscore.counters.both import BothSource  # noqa: PLC0415
         from satscore.record.run_file import RunEnd, json_text  # noqa: PLC0415
 
-        sampler, recorder = self._sampler, self._recorder
-        self._notes += self._source.notes() if self._source else []
+        sampler, recorder, source = self._sampler, self._recorder, self._source
+        self._notes += source.notes() if source else []
+        self._notes += self._beside.notes() if self._beside else []
         notes = [*self._notes, *self._words.notes(), *(recorder.notes if recorder else [])]
-        if self._source is None and self._words.said().marks:
+        if source is None and self._words.said().marks:
             notes.append("without counters there are no windows for marks: they are in marks.jsonl only (--out)")
         notes += self._keeper.notes() if self._keeper else []
         if self._lookout is not None and self._lookout.failure:
             notes.append(f"which GPUs the command uses was not (wholly) looked at: {self._lookout.failure}")
-        if sampler is not None and sampler.failure:
-            notes.append(f"sampling stopped: {sampler.failure}")
-        if sampler is not None and sampler.dropped_count:
-            notes.append(f"{sampler.dropped_count} readings were lost: the disk or the processor held satscore up")
+        notes += sampler.notes() if sampler else []
+        recording_bytes = recorder.bytes_written if recorder else None
         ended_ns = ending.at_ns or time.monotonic_ns()
         return RunEnd(
             exit_code=ending.exit_code,
@@ -281,7 +310,8 @@ class Measurement:
             late_reads_count=sampler.late_reads_count if sampler else 0,
             latest_read_s=sampler.latest_read_s if sampler else 0.0,
             notes=[json_text(note) for note in dict.fromkeys(notes)],
-            cost=own_cost(self._started_ns, sampler, recorder.bytes_written if recorder else None),
+            cost=own_cost(self._started_ns, sampler, recording_bytes, source.helper_cost() if source else (0.0, 0)),
+            comparison=source.comparison() if isinstance(source, BothSource) else [],
             no_pipes_reason=None if self._no_pipes_reason is None else json_text(self._no_pipes_reason),
             scored_until_ns=max((s.last_ns for _, s in self._ranks if s.last_ns is not None), default=None),
         )

@@ -2,11 +2,14 @@
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from satscore.core.host import HostReading
 from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
 from satscore.record.files import DEFAULT_PARENT, make_run_directory, write_atomic, write_requested
+from satscore.record.host_file import HostHeader, HostWriter, host_file_name
 from satscore.record.marks_file import MARKS_FILE
 from satscore.record.run_file import (
     FORMAT_VERSION,
@@ -57,6 +60,7 @@ class Recorder:
         self._start: RunStart | None = None
         self._stream: StreamWriter | None = None
         self._marks: MarksWriter | None = None
+        self._host: HostWriter | None = None
         self._sums_bytes: int | None = None
         self._problems: dict[str, str] = {}
         """What failed -> the note of it; readings that failed once are not written again."""
@@ -69,7 +73,9 @@ class Recorder:
     @property
     def bytes_written(self) -> int | None:
         """Size of the recording so far in bytes; None where nothing is recorded."""
-        return self._stream.bytes_written if self._stream else self._sums_bytes
+        sizes = [self._sums_bytes, *(file.bytes_written for file in (self._stream, self._host) if file)]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if known else None
 
     def begin(self, start: RunStart, header: StreamHeader | None) -> None:
         """Make the directory, ``run.json`` and, where there is a source, an empty recording."""
@@ -103,6 +109,22 @@ class Recorder:
             self._stream.append(table)
         except OSError as error:
             self._fail("readings", "the recording ends early", error, _FREE_SPACE)
+
+    def append_host(self, header: HostHeader, readings: Sequence[HostReading]) -> None:
+        """Write readings of the host; the first ones make the file. After the first failure this does nothing.
+
+        Args:
+            header: What they are about.
+            readings: In order of time.
+        """
+        if self.directory is None or "host" in self._problems:
+            return
+        try:
+            if self._host is None:
+                self._host = HostWriter(self.directory / host_file_name(header.hostname, header.rank), header)
+            self._host.append(readings)
+        except OSError as error:
+            self._fail("host", "what the host did is not (all) recorded", error, _FREE_SPACE)
 
     def append_marks(self, lines: bytes) -> None:
         """Keep what the command said; what the disk refuses is tried again with the next call.
@@ -138,13 +160,13 @@ class Recorder:
         self._sums_bytes = len(data)
 
     def close_stream(self) -> None:
-        """Finish the recording, so that its size is known."""
-        if self._stream is None:
-            return
-        try:
-            self._stream.close()
-        except OSError as error:
-            self._fail("end mark", "the recording has no end mark", error, "it can still be read")
+        """Finish the recordings, so that their size is known."""
+        for file in (self._stream, self._host):
+            try:
+                if file is not None:
+                    file.close()
+            except OSError as error:
+                self._fail("end mark", "the recording has no end mark", error, "it can still be read")
 
     def end(self, end: RunEnd, summary: bytes) -> list[str]:
         """Write how the run ended, and its summary; return what could not be written."""

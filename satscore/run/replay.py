@@ -22,6 +22,8 @@ from satscore.record.marks_file import NOTHING_SAID, Said, read_marks
 from satscore.record.run_file import RUN_FILE, RunFile, read_run_file
 from satscore.record.stream import Recording, repair
 from satscore.record.sums_file import PATTERN, readings_beside
+from satscore.run.aside import Aside
+from satscore.run.host_report import read_hosts
 from satscore.run.models import folder_to_add, load_library
 from satscore.run.rank_gpus import Hardware
 from satscore.run.results import summarise
@@ -71,14 +73,18 @@ def rebuild(directory: Path, *, group_by: str | None = None) -> Rebuilt:
         if recording.cut_off and not is_live:
             warnings.append(_mend(recording, has_ended=is_live is False and content.end is not None))
     said, unread = _said(directory)
+    hosts, unread_hosts = read_hosts(directory)
+    aside = Aside(said=said, hosts=hosts)
     if sums:
         live = live or (content.end is None and _age_s(sums) < SUMS_QUIET_S)
         hardware = Hardware(library.models, content.start.dtype, folder_to_add(os.environ))
         summary, missing = summary_of_sums(
-            sums, content, hardware, ranks, directory=str(directory), live=live, said=said
+            sums, content, hardware, ranks, directory=str(directory), live=live, aside=aside
         )
     else:
-        summary, missing = summarise(content, ranks, directory=str(directory), live=live, said=said), ()
+        summary = summarise(content, ranks, directory=str(directory), live=live, aside=aside)
+        missing = ()
+    unread = (*unread, *unread_hosts)
     summary = msgspec.structs.replace(summary, notes=[*unread, *summary.notes])
     return Rebuilt(summary=summary, warnings=(*warnings, *missing, *unread))
 

@@ -9,8 +9,9 @@ from satscore.core.run_facts import RankResult, RunFacts
 from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
 from satscore.core.summary_gpu import UnreadGpu
 from satscore.core.units import NS_PER_S
-from satscore.record.marks_file import MARKS_FILE, NOTHING_SAID, Said
+from satscore.record.marks_file import MARKS_FILE
 from satscore.record.run_file import RunEnd, RunFile, RunStart, StreamHeader, json_text
+from satscore.run.aside import NOTHING_ASIDE, Aside
 
 UNFINISHED_NOTE = (
     "the end of the run was not recorded: satscore was killed, the disk was full, or the run still goes on"
@@ -50,7 +51,11 @@ class RankSource(Protocol):
         placement: Placement,
         unread: Sequence[UnreadGpu],
     ) -> RankResult:
-        """Return the results of its GPUs."""
+        """Return the results of its GPUs.
+
+        Raises:
+            RecordError: What is stored of it cannot be read.
+        """
 
 
 def summarise(
@@ -59,7 +64,7 @@ def summarise(
     *,
     directory: str | None,
     live: bool = False,
-    said: Said = NOTHING_SAID,
+    aside: Aside = NOTHING_ASIDE,
 ) -> Summary:
     """Return the summary of a run.
 
@@ -68,9 +73,9 @@ def summarise(
         ranks: Header and results of every rank; empty if there was no source.
         directory: The run directory as shown to the user, or None.
         live: Whether the run is still being recorded.
-        said: What the command said of itself.
+        aside: What the command said and the hosts did.
     """
-    facts = facts_of_run(content, ranks, directory=directory, live=live, said=said)
+    facts = facts_of_run(content, ranks, directory=directory, live=live, aside=aside)
     return assemble(facts, list(rank_results(ranks, content.placement or NOTHING_KNOWN)))
 
 
@@ -80,10 +85,11 @@ def facts_of_run(
     *,
     directory: str | None,
     live: bool,
-    said: Said,
+    aside: Aside,
 ) -> RunFacts:
     """Return what the summary needs besides the results of the ranks; arguments are those of ``summarise``."""
     start, end, placement = content.start, content.end, content.placement or NOTHING_KNOWN
+    said = aside.said
     sources = [source for _, source in ranks]
     notes = [note for source in sources for note in source.notes(placement)]
     notes += _unread_notes(_unread(placement, ranks))
@@ -99,6 +105,7 @@ def facts_of_run(
         group_by=start.group_by,
         marks=said.marks,
         progress=said.progress,
+        hosts=aside.hosts,
         has_pipe_counters=any(header.has_pipe_counters for header, _ in ranks),
         no_pipes_reason=end.no_pipes_reason if end else None,
         notes=tuple(dict.fromkeys(notes)),
@@ -181,4 +188,5 @@ def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[Stre
         resolution="readings",
         driver_version=gpus[0].driver_version if gpus else None,
         cuda_driver_version=gpus[0].cuda_driver_version if gpus else None,
+        comparison=end.comparison if end else [],
     )

@@ -66,6 +66,13 @@ class Sampler:
             self._queue.clear()
         return out
 
+    def notes(self) -> list[str]:
+        """Return what went wrong."""
+        notes = [f"sampling stopped: {self.failure}"] if self.failure else []
+        if self.dropped_count:
+            notes.append(f"{self.dropped_count} readings were lost: the disk or the processor held satscore up")
+        return notes
+
     def stop(self, timeout_s: float) -> bool:
         """Ask for a last read and wait for it; return whether it came in time.
 

@@ -20,10 +20,10 @@ from satscore.core.summarise import GpuResult
 from satscore.core.summary import Summary
 from satscore.core.wire import StoredSeries
 from satscore.errors import RecordError
-from satscore.record.marks_file import NOTHING_SAID, Said
 from satscore.record.run_file import RunFile, StreamHeader
 from satscore.record.sums_file import SumsFile, sums_name
 from satscore.record.sums_head import RankHead
+from satscore.run.aside import NOTHING_ASIDE, Aside
 from satscore.run.rank_gpus import Hardware
 from satscore.run.results import RankSource, facts_of_run, rank_results
 from satscore.run.stored_rank import StoredRank, SumsReader
@@ -91,7 +91,7 @@ class StoredRun:
         *,
         directory: str,
         live: bool,
-        said: Said = NOTHING_SAID,
+        aside: Aside = NOTHING_ASIDE,
     ) -> Summary:
         """Return the summary: the second pass.
 
@@ -100,11 +100,11 @@ class StoredRun:
             more: Ranks that are there as readings, scored.
             directory: The run directory as shown to the user.
             live: Whether the run is still being recorded.
-            said: What the command said of itself.
+            aside: What the command said and the hosts did.
         """
         # In the order in which recordings of readings are read, however the ranks are spread over files.
         ranks: list[tuple[StreamHeader, RankSource]] = sorted([*more, *self.ranks], key=lambda one: sums_name(one[0]))
-        facts = facts_of_run(content, ranks, directory=directory, live=live, said=said)
+        facts = facts_of_run(content, ranks, directory=directory, live=live, aside=aside)
         source = msgspec.structs.replace(facts.source, resolution="sums")
         notes = (*self.missing, *facts.notes)
         facts = msgspec.structs.replace(facts, source=source, resolution="sums", notes=notes)
@@ -186,7 +186,7 @@ def summary_of_sums(
     *,
     directory: str,
     live: bool,
-    said: Said = NOTHING_SAID,
+    aside: Aside = NOTHING_ASIDE,
 ) -> tuple[Summary, Sequence[str]]:
     """Return the summary, and which files are left out of it and why.
 
@@ -198,10 +198,10 @@ def summary_of_sums(
     """
     run = StoredRun(paths, content, hardware)
     try:
-        return run.summary(content, more, directory=directory, live=live, said=said), run.missing
+        return run.summary(content, more, directory=directory, live=live, aside=aside), run.missing
     except RecordError:
         run = StoredRun(paths, content, hardware, whole=True)
-        return run.summary(content, more, directory=directory, live=live, said=said), run.missing
+        return run.summary(content, more, directory=directory, live=live, aside=aside), run.missing
 
 
 def _used_series(file: SumsFile, used: Sequence[Sequence[bool]]) -> Iterator[StoredSeries]:

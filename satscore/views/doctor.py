@@ -10,7 +10,7 @@ WIDTH = 100
 MIN_WIDTH = 60
 LABEL = 11
 MARKS = {"simulated": "SIMULATED", "replay": "REPLAY"}
-SHORT = {"yes": "yes", "no": "NO", "not tried": "-", "not read": "-"}
+SHORT = {"yes": "yes", "no": "NO", "not tried": "-"}
 MAX_NOTES = 3
 
 

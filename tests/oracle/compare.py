@@ -64,7 +64,7 @@ def core_sums(intervals: Sequence[Interval], bounds: Bounds, profile: str, offse
 def context_of(profile: str, *, other_state: bool = False) -> ScopeContext:
     """Return what a scope with pipe counters and shipped ceilings depends on."""
     return ScopeContext(
-        profile=profile, has_pipe_counters=True, no_score_reason=None, stale_ceiling=other_state, dtype=None
+        profile=profile, has_pipe_counters=True, no_score_reason=None, is_doubtful=other_state, dtype=None
     )
 
 

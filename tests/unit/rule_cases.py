@@ -6,6 +6,7 @@ import msgspec
 
 from satscore.core.facts import Facts
 from satscore.core.job_facts import DipFacts, DipKind, JobFacts, RegimeFacts, Suspect, SuspectCause, SuspectKind
+from satscore.core.links import LinkFacts
 from tests.unit.rule_facts import LONG_RUN, PARALLEL_JOB, Reads, facts, named, with_losses
 from tests.unit.scenes import E1, E2, IDLE
 
@@ -74,6 +75,11 @@ def dips(cost: float = 4.0, kind: DipKind = "checkpoint") -> DipFacts:
     return DipFacts(kind=kind, count=12, period_s=300.0, duration_s=12.0, duty_frac=0.04, cost_points=cost)
 
 
+def links(**changes: float) -> LinkFacts:
+    """Return healthy links, with some facts replaced."""
+    return msgspec.structs.replace(LinkFacts(pcie_lost_frac=0.0, nvlink_lost_frac=0.0, error_ratio=0.0), **changes)
+
+
 def waits(transient: float, persistent: float, wait: float = 0.0) -> dict[str, float]:
     """Return the parts of a job whose ranks wait for each other."""
     return {"transient": transient, "persistent": persistent, "wait": wait}
@@ -112,7 +118,7 @@ FIRES: dict[str, Callable[..., Facts]] = {
     "BOUND_EXCEEDED": of(1, {"g": 1, "sm": 1, "T": 1.0, "d": 0.1, "f": 1980}),
     "CALIBRATION_STALE": of(1, E1 | {"f": 1980}),
     "NO_COUNTERS": job(JobFacts(has_pipe_counters=False)),
-    "LINK_DEGRADED": lambda unknown=(): facts(unknown=unknown, pcie_lost_frac=0.5, nvlink_lost_frac=0.0),
+    "LINK_DEGRADED": lambda unknown=(): facts(unknown=unknown, links=links(pcie_lost_frac=0.5)),
 }
 
 NEAR_MISSES: list[tuple[str, Callable[..., Facts]]] = [
@@ -196,7 +202,8 @@ NEAR_MISSES: list[tuple[str, Callable[..., Facts]]] = [
     ("BOUND_EXCEEDED", of(1, {"g": 1, "sm": 1, "T": 0.94, "d": 0.1, "f": 1980})),
     ("CALIBRATION_STALE", of(1, E1 | {"f": 1790})),
     ("NO_COUNTERS", job(JobFacts())),
-    ("LINK_DEGRADED", lambda: facts(pcie_lost_frac=0.0, nvlink_lost_frac=0.0)),
+    ("LINK_DEGRADED", lambda: facts(links=links())),
+    ("LINK_DEGRADED", lambda: facts(links=links(pcie_lost_frac=0.009, nvlink_lost_frac=0.009, error_ratio=0.9))),
 ]
 
 LACKS: list[tuple[str, tuple[str, ...], str]] = [

@@ -61,7 +61,7 @@ MACHINE = Machine(
     admin_only=False,
     nodes=[Node(name="nvidia0", usable=True), Node(name="nvidiactl", usable=True)],
     container=None,
-    has_dcgm=False,
+    has_host_engine=False,
     run_place="/scratch",
     run_place_error=None,
 )
@@ -232,7 +232,7 @@ def test_slow_driver_busy_processor_and_unreadable_process_lists():
 def test_dcgm_is_missed_only_before_hopper():
     gauges = replaced(FOUND, has_pipe_counters=False)
     ampere = replaced(gauges, gpus=[replaced(GPU, compute_capability=(8, 0))])
-    assert "it is installed" in by_name(replaced(MACHINE, has_dcgm=True), ampere)["dcgm"].text
+    assert "nv-hostengine is on PATH" in by_name(replaced(MACHINE, has_host_engine=True), ampere)["dcgm"].text
     assert "dcgm" not in by_name(found=gauges)
 
 
@@ -264,7 +264,7 @@ def test_a_machine_is_read_from_its_files(tmp_path):
         admin_only=True,
         nodes=[Node(name="nvidia0", usable=True), Node(name="nvidiactl", usable=True)],
         container="Docker",
-        has_dcgm=False,
+        has_host_engine=False,
         run_place=str(tmp_path),
         run_place_error=None,
     )

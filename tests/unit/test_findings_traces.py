@@ -233,7 +233,7 @@ PAIRS: dict[str, tuple[Stage, Stage]] = {
     ),
     "THERMAL": (
         Stage(scenario=scene("gemm-hot"), seconds=46),
-        Stage(scenario=scene("gemm-hot", cooling=Cooling(ambient_c=44.85, c_per_w=0.1)), seconds=46),
+        Stage(scenario=scene("gemm-hot", cooling=Cooling(ambient_c=43.5, c_per_w=0.1)), seconds=46),
     ),
     "HW_SLOWDOWN": (
         Stage(scenario=scene("gemm"), changed=put("throttle_hw_frac", 0.4, from_s=30.0, to_s=30.2)),
@@ -271,14 +271,15 @@ PAIRS: dict[str, tuple[Stage, Stage]] = {
         Stage(scenario=scene("gemm"), seconds=90, changed=preceded(scene("gemm-zeros"), 5.0)),
         Stage(scenario=scene("gemm"), seconds=110, changed=preceded(scene("gemm-zeros"), 5.0)),
     ),
+    "LINK_DEGRADED": (
+        Stage(scenario=scene("narrow-pcie")),
+        Stage(scenario=scene("gemm"), changed=put("pcie_lanes_count", 8.0, from_s=30.0, to_s=31.0)),
+    ),
     "NO_COUNTERS": (
         Stage(scenario=scene("gemm"), changed=without(PIPES, to_s=60.0, has_pipe_counters=False)),
         Stage(scenario=scene("gemm"), changed=without(PIPES, to_s=27.0, has_pipe_counters=True)),
     ),
 }
-NOT_SIMULATED = {"LINK_DEGRADED"}
-"""Link widths are in no reading: never judged."""
-
 
 # --- how near a near miss is, where the rule only counts: what is counted over what it takes to count
 
@@ -341,7 +342,7 @@ def found(summary: Summary) -> set[str]:
 
 
 def test_every_rule_has_a_pair():
-    assert PAIRS.keys() | NOT_SIMULATED == BY_ID.keys()
+    assert PAIRS.keys() == BY_ID.keys()
 
 
 @pytest.mark.parametrize("rule", PAIRS)
@@ -363,14 +364,54 @@ def test_a_near_miss_is_judged_and_not_found(rule):
         assert any(judge(BY_ID[rule], facts, near=True).way for facts in places)
 
 
+def shown(summary: Summary, rule: str) -> dict[str, float]:
+    """Return the numbers behind a finding."""
+    (finding,) = [f for f in summary.findings if f.id == rule]
+    return {item.key: item.value for item in finding.evidence}
+
+
+def test_a_degraded_link_shows_what_it_has_and_what_it_could_have():
+    narrow = shown(Stage(scenario=scene("narrow-pcie")).summary(), "LINK_DEGRADED")
+    expected = {
+        "gpus_concerned": 1.0,
+        "pcie_lost_frac": 0.5,
+        "pcie_generation": 5.0,
+        "pcie_generation_max": 5.0,
+        "pcie_lanes_count": 8.0,
+        "pcie_lanes_max_count": 16.0,
+    }
+    assert narrow == expected | {"nvlink_lost_frac": 0.0, "link_error_ratio": 0.0}
+    lost = shown(Stage(scenario=scene("lost-nvlink")).summary(), "LINK_DEGRADED")
+    assert lost["nvlink_lost_frac"] == pytest.approx(1 / 18)
+    assert (lost["nvlink_active_count"], lost["nvlink_count"]) == (17, 18)
+    assert "pcie_lanes_count" not in lost
+
+
+@pytest.mark.parametrize(("field", "count"), [("nvlink_error_count", 1.0), ("pcie_replay_count", 32.0)])
+def test_errors_of_links_are_judged_by_their_rate(field, count):
+    """Of a minute: an NVLink error, or more replays than 16 lanes of 32 Gbit/s have at 1e-12 (30.7)."""
+    once = put(field, count, from_s=30.0, to_s=30.2)
+    assert "LINK_DEGRADED" in found(Stage(scenario=scene("gemm"), changed=once).summary())
+    assert "LINK_DEGRADED" not in found(Stage(scenario=scene("gemm"), changed=once, seconds=70).summary())
+
+
 def test_links_are_not_judged_where_their_width_is_not_read():
-    summary, job, _ = judged(Stage(scenario=scene("gemm")))
+    unread = ("pcie_lanes_count", "nvlink_active_count", "pcie_replay_count", "nvlink_error_count")
+    changed = without(unread, to_s=60.0, has_pipe_counters=True)
+    summary, _, _ = judged(Stage(scenario=scene("gemm"), changed=changed))
     missing = {item.id: item.missing for item in summary.not_judged}
-    assert missing["LINK_DEGRADED"] == ["PCIe lanes and generation", "NVLink connections"]
-    degraded = BY_ID["LINK_DEGRADED"]
-    for lost_frac, way in ((0.5, degraded.conditions), (0.008, None)):
-        read = msgspec.structs.replace(job, pcie_lost_frac=lost_frac, nvlink_lost_frac=0.0)
-        assert judge(degraded, read).way == way
-    one_of_18 = msgspec.structs.replace(job, pcie_lost_frac=0.0, nvlink_lost_frac=1 / 18)
-    assert judge(degraded, one_of_18).way == degraded.alternatives[0]
-    assert judge(degraded, msgspec.structs.replace(one_of_18, nvlink_lost_frac=None)).missing == ("NVLink connections",)
+    assert missing["LINK_DEGRADED"] == [
+        "PCIe lanes and generation under load",
+        "NVLink connections",
+        "PCIe replays or NVLink errors",
+    ]
+
+
+@pytest.mark.parametrize("rule", ["HW_SLOWDOWN", "THERMAL", "LINK_DEGRADED"])
+def test_the_health_of_each_gpu_is_judged_without_a_score(rule):
+    fires = PAIRS[rule][0]
+
+    def changed(run: Run) -> Run:
+        return without(PIPES, to_s=1e9, has_pipe_counters=False)(fires.changed(run))
+
+    assert rule in found(replace(fires, changed=changed).summary())

@@ -14,6 +14,8 @@ OPENING = (
     "nvmlDeviceGetMaxClockInfo", "nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetMigMode",
     "nvmlDeviceGetMemoryInfo", "nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlGpmQueryDeviceSupport",
     "nvmlGpmSampleAlloc", "nvmlDeviceGetMaxMigDeviceCount", "nvmlDeviceGetMigDeviceHandleByIndex",
+    "nvmlDeviceGetMaxPcieLinkGeneration", "nvmlDeviceGetMaxPcieLinkWidth", "nvmlDeviceGetNumaNodeId",
+    "nvmlDeviceGetTemperatureThreshold", "nvmlDeviceGetMarginTemperature",
 )  # fmt: skip
 RUNNING = (
     "nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption",
@@ -21,6 +23,8 @@ RUNNING = (
     "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetEnforcedPowerLimit", "nvmlEventSetWait_v2", "nvmlEventSetFree",
     "nvmlGpmSampleGet", "nvmlGpmSampleFree", "nvmlGpmMetricsGet", "nvmlDeviceGetComputeRunningProcesses_v3",
     "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses",
+    "nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetPcieReplayCounter",
+    "nvmlDeviceGetNvLinkState",
 )  # fmt: skip
 
 SWEEP = """
@@ -60,7 +64,8 @@ emit([bad, refused])
 
 CALLS = [f"error {function} {{code}} from {{start}}" for function in (*OPENING, *RUNNING)]
 FIELDS = [
-    f"field_error {e} {{code}} from {{start}}" for e in ("74 0", "186 0", "190 0", "191 0", "252 0", "3 0", "82 0")
+    f"field_error {e} {{code}} from {{start}}"
+    for e in ("74 0", "186 0", "190 0", "191 0", "252 0", "3 0", "82 0", "91 0", "94 0", "142 0", "165 7", "194 0")
 ]
 METRICS = [f"metric_error {metric} {{code}} from {{start}}" for metric in (5, 60)]
 GPU = "lost {code} from {start}"

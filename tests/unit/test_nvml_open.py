@@ -110,17 +110,26 @@ def test_facts_of_a_gpu(fake_nvml):
         "memory_total_bytes": 150754820096, "sm_clock_max_mhz": 1980.0, "mem_clock_max_mhz": 3201.0,
         "compute_capability": [9, 0], "power_limit_gpu_w": 700.0, "power_limit_module_w": None, "vboost_level": None,
         "mig_enabled": False, "mig_devices": [], "driver_version": "580.65.06", "cuda_driver_version": "13.0",
-        "model_hint": None, "module_cap_w": None, "module_cap_source": None,
+        "model_hint": None, "module_cap_w": None, "module_cap_source": None, "vboost_source": None,
+        "has_os_memory": False, "pipes_multiplexed": False, "temp_slowdown_c": 89.0, "pcie_generation_max": 5,
+        "pcie_lanes_max_count": 16, "nvlink_count": 18, "remapped_rows_count": 0, "remap_pending": False,
+        "remap_failed": False,
     }  # fmt: skip
 
 
 def test_facts_that_are_refused_are_unknown(fake_nvml):
-    names = ("Name", "UUID", "PciInfo_v3", "NumGpuCores", "MemoryBusWidth", "MaxClockInfo", "MigMode", "MemoryInfo_v2")
-    extra = "\n".join(f"error nvmlDeviceGet{name} 999" for name in (*names, "MemoryInfo", "CudaComputeCapability"))
+    names = (
+        "Name", "UUID", "PciInfo_v3", "NumGpuCores", "MemoryBusWidth", "MaxClockInfo", "MigMode", "MemoryInfo_v2",
+        "MemoryInfo", "CudaComputeCapability", "NumaNodeId", "MaxPcieLinkGeneration", "MaxPcieLinkWidth",
+        "TemperatureThreshold", "MarginTemperature",
+    )  # fmt: skip
+    extra = "\n".join(f"error nvmlDeviceGet{name} 999" for name in names)
+    extra += "".join(f"\nfield_error {field} 0 999" for field in (91, 142, 144, 145))
     code = "import msgspec; emit(msgspec.to_builtins(open_gpm(FakeClock()).gpus[0]))"
     facts = fake_nvml.run(code, extra=extra)
-    known = {key for key, value in facts.items() if value not in (None, [], False)}
+    known = {key for key, value in facts.items() if value is not None and value is not False and value != []}
     assert known == {"index", "nvml_index", "power_limit_gpu_w", "driver_version", "cuda_driver_version"}
+    assert facts["has_os_memory"] is facts["remap_pending"] is facts["remap_failed"] is None
 
 
 @pytest.mark.parametrize(("capability", "per_sm"), [

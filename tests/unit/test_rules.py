@@ -25,6 +25,7 @@ from tests.unit.rule_cases import (
     UNKNOWN_OF_JOB,
     dips,
     job,
+    links,
     of,
     suspect,
     waits,
@@ -148,7 +149,8 @@ def test_the_missing_fact_of_a_condition_is_named(rule, number, place):
     measure = rule.ways[number][place].measure
     known = {("IMBALANCE", 1): job(PARALLEL_JOB, waits(0, 0, 9), rank_spread=0.2)}
     known[("TENSOR_UNUSED", 1)] = of(1, FP32 | {"T": 0.04})
-    known[("LINK_DEGRADED", 1)] = lambda: facts(nvlink_lost_frac=0.1, pcie_lost_frac=0.0)
+    known[("LINK_DEGRADED", 1)] = lambda: facts(links=links(nvlink_lost_frac=0.1))
+    known[("LINK_DEGRADED", 2)] = lambda: facts(links=links(error_ratio=1.1))
     known_facts = known.get((rule.id, number), FIRES[rule.id])()
     changed = without(rule, number, place)
     _, not_judged = evaluate([changed], known_facts)

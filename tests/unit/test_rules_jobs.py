@@ -29,7 +29,7 @@ def check(scenario: str, seconds: float, expected: dict[str, float]) -> None:
     summary = simulated(f"sim:{scenario}", seconds).summary()
     found = {f.id: f for f in summary.findings if f.id not in OF_THE_LOAD}
     assert {name: round(f.points_pct, 1) for name, f in found.items()} == pytest.approx(expected, abs=1.0)
-    assert [item.id for item in summary.not_judged] == ["LINK_DEGRADED"]
+    assert summary.not_judged == []
     for name in NAMES_THE_ODD_ONE & found.keys():
         assert [gpu.gpu_index for gpu in found[name].ranks] == [0], f"{name}: the odd one is number 0 with this seed"
 

@@ -80,6 +80,9 @@ class FakeSource:
     def processes(self) -> None:
         return None
 
+    def helper_cost(self) -> tuple[float, int]:
+        return 0.0, 0
+
     def notes(self) -> list[str]:
         return []
 

@@ -181,7 +181,7 @@ def test_exactly_one_rank_is_odd(name: str, seed: int) -> None:
     assert len(set(others)) == 1
     if name == "idle-rank":
         assert waits == [0.0] * 4
-    elif name == "hot-rank":  # cold as yet
+    elif name in ("hot-rank", "narrow-pcie", "lost-nvlink"):  # cold as yet; links slow nothing down
         assert waits[seed % 4] == 0.0
     else:
         assert waits[seed % 4] == 0.0

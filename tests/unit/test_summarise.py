@@ -446,6 +446,8 @@ def test_numbers_carry_their_unit_in_their_key():
         "gpu_index",
         "nvml_index",
         "vboost_level",
+        "pcie_generation",
+        "pcie_generation_max",
         "exit_code",
         "value",
         "threshold",

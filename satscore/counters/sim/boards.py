@@ -19,6 +19,9 @@ class Board:
     """Per direction."""
     pcie_peak_bytes_s: float = 63e9
     """Per direction: PCIe 5 x16 less its line code."""
+    pcie_generation: int = 5
+    pcie_lanes_count: int = 16
+    nvlink_count: int = 18
     c2c_peak_bytes_s: float | None = None
     """Per direction, to the CPU on the same module; None: the board has no such link."""
     power_limit_gpu_w: float

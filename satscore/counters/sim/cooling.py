@@ -7,6 +7,8 @@ LAG_S = 60.0
 """Time constant with which the temperature follows the power."""
 SLOW_C = 87.0
 """Where the driver begins to lower the clock, C (a Hopper board's maximum operating temperature)."""
+HARD_SLOW_C = SLOW_C + 2.0
+"""Where the hardware would slow the GPU down, C: what a Hopper board states as its slowdown limit."""
 RELEASE_C = SLOW_C - 3.0
 """Where it stops, C. Lower than the rest temperature at any clock that it chooses, so that the clock holds."""
 

@@ -41,8 +41,11 @@ _ZERO = (
     "ecc_corrected_count",
     "ecc_uncorrected_count",
     "xid_count",
+    "pcie_replay_count",
+    "nvlink_error_count",
+    "remapped_rows_count",
 )
-_MODULE = ("power_module_w", "power_limit_module_w", "energy_module_j")
+_MODULE = ("power_module_w", "power_limit_module_w", "energy_module_j", "power_cpu_w")
 _NOT_MODELLED = ("temp_mem_c",)
 
 
@@ -104,6 +107,7 @@ class ReadingMaker:
         constants["mem_clock_mhz"] = scenario.mem_clock_mhz
         constants["power_limit_gpu_w"] = scenario.power_limit_gpu_w
         constants["memory_used_bytes"] = float(round(scenario.memory_used_frac * board.memory_total_bytes))
+        constants |= _links(scenario)
         if board.power_limit_module_w is not None:
             constants["power_limit_module_w"] = board.power_limit_module_w
         for name, value in constants.items():
@@ -142,6 +146,8 @@ class ReadingMaker:
             module_w = power_w + beside_j / dt_s
             changes["power_module_w"] = module_w
             changes["energy_module_j"] = module_w * dt_s
+            cpu = self._module.cpu
+            changes["power_cpu_w"] = (cpu.energy_j(after.time_s) - cpu.energy_j(before.time_s)) / dt_s
         return changes
 
     def _activity(self, before: Totals, after: Totals) -> dict[str, float]:
@@ -159,6 +165,16 @@ class ReadingMaker:
         tx, rx = shares.pop("host_tx"), shares.pop("host_rx")
         to_host, peak_bytes_s = self._board.host_link
         return shares | dict(zip(LINK_FIELDS[to_host], (tx * peak_bytes_s, rx * peak_bytes_s), strict=True))
+
+
+def _links(scenario: Scenario) -> dict[str, float]:
+    """Return the state of the links, which is the same all the time."""
+    board, lanes, active = scenario.board, scenario.pcie_lanes_count, scenario.nvlink_active_count
+    return {
+        "pcie_generation": float(board.pcie_generation),
+        "pcie_lanes_count": float(board.pcie_lanes_count if lanes is None else lanes),
+        "nvlink_active_count": float(board.nvlink_count if active is None else active),
+    }
 
 
 def _held_by(scenario: Scenario) -> str | None:

@@ -154,6 +154,8 @@ _ALL = (
     _odd("contended-gpu", "one of 4 GPUs does 20 % less at the same clock", Odd(speed=0.8)),
     _odd("hot-rank", "one of 4 GPUs is poorly cooled: within two minutes the heat lowers its clock", Odd(c_per_w=0.14)),
     _odd("hw-slowdown", "the power brake holds one of 4 GPUs at 990 MHz", Odd(hw_slowdown_mhz=990.0)),
+    _odd("narrow-pcie", "PCIe of one of 4 GPUs came up with 8 lanes of 16", Odd(pcie_lanes_count=8)),
+    _odd("lost-nvlink", "one of 4 GPUs has 17 of 18 NVLink connections", Odd(nvlink_active_count=17)),
     _odd("overloaded-rank", "one of 4 ranks always has 30 % more to do", Odd(work=1.3)),
     _odd(
         "stalled-rank",

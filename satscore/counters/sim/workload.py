@@ -60,6 +60,10 @@ class Odd:
     hw_slowdown_mhz: float | None = None
     """Its hardware holds its clock at this value, MHz: a power brake, a failing supply."""
     power_limit_w: float | None = None
+    pcie_lanes_count: int | None = None
+    """Its PCIe link came up with so many lanes."""
+    nvlink_active_count: int | None = None
+    """So many of its NVLink connections came up."""
     c_per_w: float | None = None
     """Thermal resistance, as of a heat sink that came loose."""
     speed: float = 1.0
@@ -123,6 +127,10 @@ class Scenario:
     """Whether the hardware sets that ceiling; else locked clocks do."""
     speed: float = 1.0
     """Work done per time at the same clock, over that of a healthy GPU."""
+    pcie_lanes_count: int | None = None
+    """PCIe lanes in force, which slow nothing down here; None: all of the board's."""
+    nvlink_active_count: int | None = None
+    """NVLink connections in force, likewise."""
     entropy: float = 1.0
     tick_s: float = 0.01
     memory_used_frac: float = 0.6
@@ -175,6 +183,8 @@ class Scenario:
             self,
             ceiling_mhz=self.ceiling_mhz if ceiling_mhz is None else ceiling_mhz,
             is_hw_slowdown=odd.hw_slowdown_mhz is not None,
+            pcie_lanes_count=odd.pcie_lanes_count,
+            nvlink_active_count=odd.nvlink_active_count,
             power_limit_w=self.power_limit_w if odd.power_limit_w is None else odd.power_limit_w,
             cooling=self.cooling._replace(c_per_w=c_per_w),
             speed=odd.speed,

@@ -14,7 +14,8 @@
  *   driver VERSION | cuda NUMBER | gpus COUNT
  *   set GPU name TEXT...
  *   set GPU KEY VALUE      cores bus_width cc_major cc_minor arch max_sm_clock max_mem_clock memory_total
- *                          memory_reserved mig gpm pci_device_id total_energy_scope
+ *                          memory_reserved mig gpm pci_device_id total_energy_scope pcie_generation_max
+ *                          pcie_lanes_max slowdown (C) numa_node, and nvlinks: how many connections there are
  *   series GPU KEY T V [T V]...    piecewise constant from each T on; V may be nan. Keys:
  *       gpm.ID             as NVML states it: percent or MiB/s; a pair answers the mean between its samples
  *       clock.TYPE         MHz, type 1 SM, 2 memory
@@ -23,10 +24,12 @@
  *       energy.SCOPE       W: how fast field 191 grows; defaults to power.SCOPE
  *       limit.SCOPE        W, field 190
  *       rate.ID            field ID is a counter of ns that grows by this share of time (throttle ids)
- *       field.ID.SCOPE     field ID as an unsigned 64 bit number
- *       temp | util | memory_used
+ *       field.ID.SCOPE     field ID as an unsigned 64 bit number, a signed one where it is negative
+ *       temp | util | memory_used | margin (C to the highest operating temperature)
+ *       pcie.generation | pcie.lanes
+ *       nvlink.LINK        state of a connection, 1 where nothing is said
  *   error FUNCTION CODE [from T] [until T] [gpu N]
- *   field_error ID SCOPE CODE [from T] [until T] [gpu N]      the entry's own return code
+ *   field_error ID SCOPE CODE [from T] [until T] [gpu N]      the entry's own return code; SCOPE -1: any
  *   metric_error ID CODE [from T] [until T] [gpu N]           the metric's own return code
  *   slow FUNCTION MS [from T] [until T] [gpu N]
  *   hang FUNCTION [from T] [until T] [gpu N]
@@ -41,6 +44,7 @@
  */
 #include "script.h"
 #include "processes.h"
+#include "links.h"
 
 /* ---- system ---- */
 
@@ -187,7 +191,7 @@ int nvmlDeviceGetTotalEnergyConsumption(Gpu *g, unsigned long long *out) {
     return OK;
 }
 
-typedef union { double d; unsigned ui; unsigned long long ull; } Value;
+typedef union { double d; unsigned ui; unsigned long long ull; long long sll; } Value;
 typedef struct { unsigned id, scope; long long timestamp, latency; unsigned type; int code; Value value; } FieldValue;
 
 static void answer_field(int gpu, FieldValue *f) {
@@ -205,13 +209,15 @@ static void answer_field(int gpu, FieldValue *f) {
     } else if (f->id == 191) v = energy_mj(gpu, (int)f->scope);
     else {
         snprintf(key, sizeof key, "rate.%u", f->id);
-        if ((s = find(gpu, key))) v = 1e9 + 1e9 * integral(s, 0, now());
+        if (!isnan(v = nvlink_field(gpu, f->id, f->scope))) f->type = 1;
+        else if ((s = find(gpu, key))) v = 1e9 + 1e9 * integral(s, 0, now());
     }
     f->code = entry_error("field_error", gpu, (int)f->id, (int)f->scope);
     if (!f->code && isnan(v)) f->code = UNSUPPORTED;
     if (f->code) return;
     f->value.ull = 0;
-    if (f->type == 1) f->value.ui = (unsigned)llround(v);
+    if (v < 0) f->type = 4, f->value.sll = llround(v);
+    else if (f->type == 1) f->value.ui = (unsigned)llround(v);
     else f->value.ull = v >= 18446744073709551615.0 ? ~0ULL : (unsigned long long)v;
 }
 

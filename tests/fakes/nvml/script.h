@@ -220,7 +220,7 @@ static int enter(const char *function, int gpu) {
 
 static int entry_error(const char *kind, int gpu, int id, int scope) {
     for (int i = 0; i < n_rules; i++)
-        if (matches(&rules[i], kind, gpu) && rules[i].id == id && (scope < 0 || rules[i].scope == scope))
+        if (matches(&rules[i], kind, gpu) && rules[i].id == id && (scope < 0 || rules[i].scope < 0 || rules[i].scope == scope))
             return (int)rules[i].value;
     return OK;
 }

@@ -1,0 +1,60 @@
+"""From the engine's wall clock to the run's axis. Pure."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from satscore.core.units import NS_PER_S, NS_PER_US
+from satscore.counters.dcgm.wire import Samples
+
+OTHER_CLOCK_NS = 2 * NS_PER_S
+"""A newest sample that is further from this machine's wall clock was stamped by another clock, or is old."""
+_STEP_NS = NS_PER_S // 50
+"""Wall minus monotonic time moves by less than this between two fetches, unless somebody sets the clock."""
+_REMEMBERED = 300
+"""Fetches, a minute at 0.2 s: a clock that runs away from ours is followed."""
+
+
+class EngineAxis:
+    """Places samples on the run's axis.
+
+    An engine on this machine shares its wall clock, whose distance to the monotonic clock each fetch tells
+    exactly. An engine on another machine has a clock of its own: there, the sample that came fastest of the last
+    minute counts as taken when it came.
+    """
+
+    def __init__(self) -> None:
+        self.other_clock_s: float | None = None
+        """How far the engine's clock is ahead of ours (behind: negative), if it is another one; s."""
+        self._distance_ns: int | None = None
+        self._delays: deque[tuple[int, bool]] = deque(maxlen=_REMEMBERED)
+        """Monotonic time of a fetch minus its newest stamp, and whether the stamp was near our wall clock."""
+
+    def offset_ns(self, fetch: Samples, stamps_us: Iterable[int]) -> int:
+        """Return what to add to the engine's stamps of a fetch, in ns, to get instants of CLOCK_MONOTONIC.
+
+        Args:
+            fetch: When it was.
+            stamps_us: Those of its samples.
+        """
+        newest_us = max(stamps_us, default=None)
+        distance_ns = fetch.fetched_ns - fetch.wall_ns
+        was_set = self._distance_ns is not None and abs(distance_ns - self._distance_ns) > _STEP_NS
+        self._distance_ns = distance_ns
+        if newest_us is not None:
+            newest_ns = newest_us * NS_PER_US
+            if was_set and self.other_clock_s is None:
+                self._delays.clear()  # the stamps of this fetch may be from before the step
+            else:
+                near = abs(newest_ns - fetch.wall_ns) <= OTHER_CLOCK_NS
+                self._delays.append((fetch.fetched_ns - newest_ns, near))
+                self._judge(newest_ns - fetch.wall_ns)
+        shortest_ns = min((delay_ns for delay_ns, _ in self._delays), default=distance_ns)
+        # Never in the future, also where the other machine's clock is a little ahead.
+        return shortest_ns if self.other_clock_s is not None else min(distance_ns, shortest_ns)
+
+    def _judge(self, ahead_ns: int) -> None:
+        """Call the clock another one while no sample of the last minute was stamped near ours."""
+        if any(near for _, near in self._delays):
+            self.other_clock_s = None
+        elif self.other_clock_s is None:
+            self.other_clock_s = ahead_ns / NS_PER_S

@@ -1,0 +1,1 @@
+"""Reading the host: the command's processes and the node, from /proc and /sys, once a second."""
