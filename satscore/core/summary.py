@@ -53,11 +53,13 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparisonItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One field as two sources read it, over the time in which both knew it; in the field's unit."""
+    """One field as two sources read it, over the time in which both knew it."""
 
     gpu_index: int
     """The GPU's position in the rank's list."""
     field: str
+    unit: str
+    """Of both means and of their difference."""
     mean_gpm: float
     mean_dcgm: float
     difference: float

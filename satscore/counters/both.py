@@ -99,6 +99,7 @@ class BothSource:
             ComparisonItem(
                 gpu_index=pair.gpm,
                 field=FIELDS[i].name,
+                unit=FIELDS[i].unit,
                 mean_gpm=total.gpm / total.span_ns,
                 mean_dcgm=total.dcgm / total.span_ns,
                 difference=(total.dcgm - total.gpm) / total.span_ns,

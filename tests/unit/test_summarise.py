@@ -451,6 +451,9 @@ def test_numbers_carry_their_unit_in_their_key():
         "exit_code",
         "value",
         "threshold",
+        "mean_gpm",
+        "mean_dcgm",
+        "difference",
     }
     schema = json_schema()["$defs"]
     for name, definition in schema.items():
