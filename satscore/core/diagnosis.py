@@ -9,8 +9,11 @@ from typing import Literal
 import msgspec
 
 from satscore.core.fields import INDEX, Quality, Reading
+from satscore.core.summary_gpu import GpuHealth
 
-DIAGNOSIS_VERSION = "1.0"
+DIAGNOSIS_VERSION = "1.1"
+GPM_SINCE = (9, 0)
+"""Compute capability from which on the driver itself gives pipe counters."""
 GROUPS: dict[str, tuple[str, ...]] = {
     "pipes": (
         "engine_active_frac",
@@ -92,6 +95,16 @@ class GpuFinding(msgspec.Struct, frozen=True, kw_only=True):
     ceilings_missing: list[str]
     pipes_multiplexed: bool = False
     """Pipe counters take turns (before Hopper)."""
+    has_module: bool = False
+    """A CPU shares the module and its power limit."""
+    module_cap_source: str | None = None
+    may_have_vboost: bool = False
+    vboost_source: str | None = None
+    health: GpuHealth | None = None
+    """While doctor looked; processes of others are all that computed there. PCIe: under load only."""
+    pcie_generation_now: int | None = None
+    """As last read, under load or not: at idle it is lowered to save power."""
+    pcie_lanes_now_count: int | None = None
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +139,14 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     coverage_frac: float
     no_score_reason: str | None
     notes: list[str]
+    pipes_blank: bool = False
+    """Pipe counters were read, and none ever had a value."""
+    ills: list[str] = []
+    """What is wrong with the health of GPUs, with what to do."""
+    vboost_note: str | None = None
+    """Why no vBoost level was told."""
+    cpu_power_note: str | None = None
+    """Why the power of the CPUs beside the GPUs is not read by us."""
 
 
 class SourceFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,10 +245,19 @@ def best_source(sources: Sequence[SourceFinding]) -> SourceFinding | None:
     return next(iter(with_pipes + opened), None)
 
 
+def is_before_gpm(found: Examined) -> bool:
+    """Return whether the pipe counters of all these GPUs exist through DCGM only."""
+    known = [gpu.compute_capability for gpu in found.gpus if gpu.compute_capability is not None]
+    return bool(known) and all(capability < GPM_SINCE for capability in known)
+
+
 def grade_reason(best: SourceFinding | None, sources: Sequence[SourceFinding]) -> str:
     """Return why the grade is not better than it is."""
-    refused = next((source.text.partition("; ")[0] for source in sources if source.status == "no"), "")
     found = best.examined if best else None
+    texts = {source.name: source.text.partition("; ")[0] for source in sources if source.status == "no"}
+    refused = next(iter(texts.values()), "")
+    if found is not None and is_before_gpm(found):  # that GPM is not there is no news on such a GPU
+        refused = texts.get("dcgm", refused)
     if found is None:
         return refused or "no source was tried"
     if found.grade == "D":

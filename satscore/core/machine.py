@@ -2,6 +2,8 @@
 
 import msgspec
 
+from satscore.core.host import HostInfo
+
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A device node under /dev, and whether this user may read and write it."""
@@ -26,3 +28,5 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     run_place: str
     """The existing directory in which a run directory would be made."""
     run_place_error: str | None
+    host: HostInfo = HostInfo()
+    """What can be told of the host beside a run; ``missing`` has what cannot, fields of readings too."""

@@ -74,10 +74,12 @@ class NvmlSource:
         """Fill the power of the CPU on each module by something that is not NVML.
 
         Args:
-            read_w: Tells it in W for a GPU of the run, or None; called once a second per GPU, and must not wait.
+            read_w: Tells it in W for a GPU of the run, or None, of which its owner tells; called once a second per
+                GPU, and must not wait.
         """
         for device in self._devices:
             device.slow.cpu_power_w = functools.partial(read_w, device.gpu)
+            self._notes.expect_absent(device.gpu, ("power_cpu_w",))
 
     def processes(self) -> dict[str, list[int]] | None:
         """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""

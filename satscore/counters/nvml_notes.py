@@ -14,7 +14,7 @@ class NoteBook:
         self._absent: set[tuple[int, str]] = set()
 
     def expect_absent(self, gpu: int, fields: tuple[str, ...]) -> None:
-        """Declare fields that this GPU cannot have: that they are not supported is no news."""
+        """Declare fields that this GPU cannot have, or of which somebody else tells: that they lack is no news."""
         self._absent.update((gpu, field) for field in fields)
 
     def miss(self, gpu: int, what: str, code: int) -> None:
@@ -26,7 +26,7 @@ class NoteBook:
             code: NVML's return code, or one of our own from nvml_ids.
         """
         key = (gpu, what, code)
-        if code == ids.NOT_SUPPORTED and (gpu, what) in self._absent:
+        if code in (ids.NOT_SUPPORTED, ids.NO_VALUE) and (gpu, what) in self._absent:
             return
         if key not in self._seen:
             self._seen.add(key)

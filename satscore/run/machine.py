@@ -5,10 +5,13 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from satscore.core.host import HostInfo
 from satscore.core.machine import Machine, Node
+from satscore.counters.host.reader import HostReader
 from satscore.record.files import DEFAULT_PARENT
 
 _VERSION = re.compile(r"\s(\d{3,}\.\d+(?:\.\d+)*)\s")
@@ -21,6 +24,8 @@ _CONTAINER_VARIABLES = (
     ("KUBERNETES_SERVICE_HOST", "Kubernetes"),
 )
 _PROBE_BYTES = 4096
+_HOST_S = 0.05
+"""Shares of time need two looks."""
 
 
 def look(environ: Mapping[str, str], out: str | None, root: Path = Path("/")) -> Machine:
@@ -42,6 +47,7 @@ def look(environ: Mapping[str, str], out: str | None, root: Path = Path("/")) ->
         has_host_engine=shutil.which("nv-hostengine", path=environ.get("PATH", "")) is not None,
         run_place=str(place),
         run_place_error=_write_error(place),
+        host=_host(root),
     )
 
 
@@ -51,6 +57,15 @@ def run_place(out: str | None) -> Path:
     while not place.exists() and place != place.parent:
         place = place.parent
     return place
+
+
+def _host(root: Path) -> HostInfo:
+    """Read the host as beside a run, with this process in the place of the command."""
+    reader = HostReader(os.getpid(), root=root)
+    reader.read(time.monotonic_ns())
+    time.sleep(_HOST_S)
+    reader.read(time.monotonic_ns())
+    return reader.info
 
 
 def _read(path: Path) -> str | None:

@@ -432,6 +432,7 @@ def test_numbers_carry_their_unit_in_their_key():
             "_ns",
             "_kwh",
             "_pct_of_core",
+            "_cores",
         ],
     )
     plain = {
