@@ -78,6 +78,8 @@ def _gpu(gpu: GpuResult, facts: RunFacts) -> GpuSummary:
         model_id=gpu.model.id if gpu.model else None,
         model_note=gpu.model_note,
         vboost_level=gpu.info.vboost_level,
+        vboost_source=gpu.info.vboost_source,
+        may_have_vboost=gpu.info.may_have_vboost,
         health=health_of(gpu.info, gpu.sums, gpu.foreign_count),
         ceilings_missing=list(gpu.bounds.ceilings_missing),
         score=score,

@@ -7,6 +7,7 @@ from satscore.core.facts import tensor_flops_s
 from satscore.core.fields import LINK_FIELDS
 from satscore.core.hwmodel import HardwareModel
 from satscore.core.intervals import THROTTLE_REASONS
+from satscore.core.power_caps import power_caps
 from satscore.core.summarise import FULL_COVERAGE_FRAC, GpuResult, ScopeContext, missing_reasons
 from satscore.core.summary_gpu import Rates
 from satscore.core.sums import Sums
@@ -31,24 +32,31 @@ RATE_FIELDS = {
     "power_limit_gpu_w": "power_limit_gpu_w",
     "power_limit_module_w": "power_limit_module_w",
 }
+_FALLBACK_REASONS = dict.fromkeys(("power_headroom_w", "power_state"), "needs power and limit of GPU and module")
 COUNT_FIELDS = ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count")
 
 
 def rates_of(sums: Sums, context: ScopeContext, gpus: Sequence[GpuResult]) -> Rates:
     """Return the rates of a scope; every null has its reason in ``missing``."""
     throttle = {reason: sums.mean(f"throttle_{reason}") for reason in THROTTLE_REASONS}
+    caps = power_caps(
+        **{name: sums.mean(name) for name in ("power_gpu_w", "power_limit_gpu_w")},
+        **{name: sums.mean(name) for name in ("power_module_w", "power_limit_module_w")},
+    )
     links = {way: sums.mean(f"link_{way}") for way in _links_of(gpus)}
     values: dict[str, float | None] = {
         **{field: sums.mean(quantity) for field, quantity in RATE_FIELDS.items()},
         **_maxima(sums),
         "energy_gpu_j": _energy_j(sums, "gpu"),
         "energy_module_j": _energy_j(sums, "module"),
+        "power_headroom_w": caps.headroom_w if caps else None,
         **_work_rates(sums, context, gpus),
     }
     counts = {name: sums.counts.get(name) for name in COUNT_FIELDS}
     named: dict[str, float | None] = {
         **values,
         **counts,
+        **({} if caps else {"power_state": None}),
         **{f"throttle_frac.{reason}": share for reason, share in throttle.items()},
         **{f"link_frac.{way}": share for way, share in links.items()},
     }
@@ -58,6 +66,7 @@ def rates_of(sums: Sums, context: ScopeContext, gpus: Sequence[GpuResult]) -> Ra
         ecc_corrected_count=counts["ecc_corrected_count"],
         ecc_uncorrected_count=counts["ecc_uncorrected_count"],
         xid_count=counts["xid_count"],
+        power_state=(caps.state or "below both") if caps else None,
         throttle_frac=throttle,
         link_frac=links,
         missing={key: _reason(key, reasons, context, gpus) for key, value in named.items() if value is None},
@@ -139,7 +148,8 @@ def _reason(key: str, reasons: dict[str, str], context: ScopeContext, gpus: Sequ
             return f"this GPU has no {context.dtype} tensor rate"
     if key.startswith("energy_") and _counter_of(key) not in reasons:
         return "power was not known long enough"
-    return reasons.get(key) or reasons.get(_counter_of(key)) or "a counter or its bound is unknown"
+    fallback = _FALLBACK_REASONS.get(key, "a counter or its bound is unknown")
+    return reasons.get(key) or reasons.get(_counter_of(key)) or fallback
 
 
 def _counter_of(key: str) -> str:

@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from satscore.core.power_caps import PowerState
+
 Grade = Literal["A", "B", "C", "D"]
 GpuUse = Literal["process", "environment", "visible", "assumed"]
 """How it is known that the command uses a GPU: it computes there; the environment of its processes shows
@@ -94,6 +96,10 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     power_limit_module_w: float | None
     power_gpu_max_w: float | None
     power_module_max_w: float | None
+    power_headroom_w: float | None
+    """Until GPU or module reaches its limit; only where both have one (a module that GPU and CPU share)."""
+    power_state: PowerState | Literal["below both"] | None
+    """gpu-limited: the GPU is at its own limit; module-limited: the module is, and the GPU below."""
     energy_gpu_j: float | None
     """Over the whole scope; null if power was known for less than 95 % of it."""
     energy_module_j: float | None
@@ -190,7 +196,11 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     model_note: str | None
     """Why no hardware model fits, and the file to add."""
     vboost_level: int | None
-    """null: not read."""
+    """null: not known."""
+    vboost_source: str | None
+    """What told it: the driver's tool, or a variable of the job that nobody has verified."""
+    may_have_vboost: bool
+    """Whether this kind of GPU has the slider."""
     health: GpuHealth
     ceilings_missing: list[str]
     """Resources of the profile without a known attainable rate; 1 is taken, so S_att is a lower value."""

@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Iterator
 
-from satscore.core.power_caps import power_caps
 from satscore.core.summary import Cost, EvidenceItem, RunInfo, SourceInfo, Summary
 from satscore.core.summary_gpu import Bound, GpuSummary, Rates, Score
+from satscore.core.vboost import CONSTRAINT_VARIABLES
 from satscore.views.words_loss import SHOWN_PCT
 from satscore.views.words_run import duration
 
@@ -114,14 +114,21 @@ def state(rates: Rates, gpu: GpuSummary) -> Iterator[str]:
     """Yield the caps and vBoost in force, and the attainable fractions that they choose (~ assumed)."""
     limits = (("GPU cap", rates.power_limit_gpu_w, ""), ("module cap", rates.power_limit_module_w, _stated(rates, gpu)))
     caps = [f"{scope} {limit:.0f} W{by}" for scope, limit, by in limits if limit is not None]
-    vboost = "unknown" if gpu.vboost_level is None else str(gpu.vboost_level)
-    yield ", ".join([*(caps or ["power cap unknown"]), f"vBoost {vboost}"])
+    yield ", ".join([*(caps or ["power cap unknown"]), *_vboost(gpu)])
     shares = [
         f"{row.resource} {'~' if row.kind == 'assumed' else ''}{100 * row.value:.3g} %"
         for row in gpu.bounds
         if row.role == "attainable"
     ]
     yield "attainable: " + ", ".join([*shares, *(f"{r} unknown" for r in gpu.ceilings_missing)])
+
+
+def _vboost(gpu: GpuSummary) -> Iterator[str]:
+    """Yield the vBoost level, where the GPU has one; what only the job's constraint says is marked."""
+    if gpu.vboost_level is not None:
+        yield f"vBoost {gpu.vboost_level}{' (as asked for)' if gpu.vboost_source in CONSTRAINT_VARIABLES else ''}"
+    elif gpu.may_have_vboost:
+        yield "vBoost unknown"
 
 
 def _stated(rates: Rates, gpu: GpuSummary) -> str:
@@ -156,20 +163,19 @@ def signals(summary: Summary) -> Iterator[str]:
 def _power(power_pct: float, scope: str | None, rates: Rates) -> str:
     """Return power against the nearest cap; where GPU and module have one each and one binds, what is left."""
     of = "GPU" if scope == "gpu" else scope
-    caps = power_caps(
-        power_gpu_w=rates.power_gpu_w,
-        power_limit_gpu_w=rates.power_limit_gpu_w,
-        power_module_w=rates.power_module_w,
-        power_limit_module_w=rates.power_limit_module_w,
-    )
-    if caps is None or caps.state is None:
+    if rates.power_state in (None, "below both"):
         return f"power {power_pct:.0f} % of {of} cap"
     limit_w = rates.power_limit_gpu_w if scope == "gpu" else rates.power_limit_module_w
-    other_frac = caps.power_module_frac if scope == "gpu" else caps.power_gpu_frac
-    other = f"{'module' if scope == 'gpu' else 'GPU'} {100 * other_frac:.0f} % of its own"
-    return (
-        f"power {power_pct:.0f} % of {of} cap {limit_w:.0f} W ({caps.state}: {other}, headroom {caps.headroom_w:.0f} W)"
+    power_w, other_limit_w = (
+        (rates.power_module_w, rates.power_limit_module_w)
+        if scope == "gpu"
+        else (rates.power_gpu_w, rates.power_limit_gpu_w)
     )
+    other = (
+        f"{'module' if scope == 'gpu' else 'GPU'} {100 * (power_w or 0.0) / (other_limit_w or 1.0):.0f} % of its own"
+    )
+    room = f"headroom {rates.power_headroom_w or 0.0:.0f} W"
+    return f"power {power_pct:.0f} % of {of} cap {limit_w or 0.0:.0f} W ({rates.power_state}: {other}, {room})"
 
 
 def _number(value: float | None) -> str:
