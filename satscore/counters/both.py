@@ -1,7 +1,7 @@
 """GPM and DCGM beside each other: GPM's readings are scored, DCGM's are compared with them."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from satscore.core.fields import FIELDS, Kind, Quality, Reading
@@ -109,6 +109,12 @@ class BothSource:
             for i, total in comparison.sums.items()
             if total.span_ns > 0
         ]
+
+    def use_cpu_power(self, read_w: Callable[[int], float | None]) -> None:
+        """Have the CPU's power read elsewhere, for GPM's readings: DCGM's numbers of the GPUs may differ."""
+        use: Callable[[Callable[[int], float | None]], None] | None = getattr(self._gpm, "use_cpu_power", None)
+        if use is not None:
+            use(read_w)
 
     def processes(self) -> dict[str, list[int]] | None:
         """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""

@@ -37,15 +37,20 @@ class GracePower:
     """
 
     def __init__(self, gpus: Sequence[GpuInfo], root: Path = Path("/")) -> None:
-        self.notes: list[str] = []
-        """What could not be read, and what to do about it."""
         self._meters: dict[int, _Meter] = {}
+        self._lacks: list[tuple[set[int], str]] = []
+        self._asked: set[int] = set()
         on_module = [gpu for gpu in gpus if is_superchip(gpu.name) or gpu.power_limit_module_w is not None]
         try:
             if on_module:
                 self._find(on_module, root / "sys")
         except OSError as error:  # a tree that changes while it is looked at
-            self.notes.append(f"the CPU's power is not read: {error}")
+            self._lack(on_module, f"the CPU's power is not read: {error}")
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be read and was asked for, and what to do about it: another source may know the power."""
+        return [text for gpus, text in self._lacks if gpus & self._asked]
 
     def read_w(self, gpu: int) -> float | None:
         """Return the power of a GPU's CPU in W, at most 2 s old; None if unknown. Never waits.
@@ -53,6 +58,7 @@ class GracePower:
         Args:
             gpu: Its index in the run.
         """
+        self._asked.add(gpu)
         meter = self._meters.get(gpu)
         return None if meter is None else meter.latest_w()
 
@@ -61,25 +67,30 @@ class GracePower:
         for meter in set(self._meters.values()):
             meter.stop()
 
+    def _lack(self, gpus: Sequence[GpuInfo], text: str) -> None:
+        self._lacks.append(({gpu.index for gpu in gpus}, text))
+
     def _find(self, gpus: Sequence[GpuInfo], sysfs: Path) -> None:
         files = find_meters(sysfs)
         if not files:
-            self.notes.append(
+            self._lack(
+                gpus,
                 "the CPU's power is not read: no power meter of a CPU in /sys/class/hwmon "
-                "(kernel module acpi_power_meter; readable by all?)"
+                "(kernel module acpi_power_meter; readable by all?)",
             )
             return
         sockets = {gpu.index: socket_of(gpu, sysfs, sorted(files), alone=len(gpus) == 1) for gpu in gpus}
         meters = {socket: _Meter(files[socket]) for socket in sorted({s for s in sockets.values() if s is not None})}
         self._meters = {index: meters[socket] for index, socket in sockets.items() if socket is not None}
-        unknown = ", ".join(str(index) for index, socket in sockets.items() if socket is None)
+        unknown = [gpu for gpu in gpus if sockets[gpu.index] is None]
         if unknown:
-            self.notes.append(f"the CPU's power beside GPU {unknown} is not read: which socket is theirs is unknown")
+            theirs = ", ".join(str(gpu.index) for gpu in unknown)
+            self._lack(unknown, f"the CPU's power beside GPU {theirs} is not read: which socket is theirs is unknown")
         for meter in meters.values():
             try:
                 meter.start()
             except RuntimeError as error:  # a limit on threads
-                self.notes.append(f"the CPU's power is not read: {error}")
+                self._lack(gpus, f"the CPU's power is not read: {error}")
                 break
 
 

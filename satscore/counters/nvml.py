@@ -262,7 +262,8 @@ def _no_gpm(found: Sequence[Found], codes: Sequence[int]) -> CounterError:
     if code == ids.NOT_SUPPORTED:
         return CounterError(
             f"GPM is not supported on {who}: it needs Hopper or newer",
-            hint="the pipe counters of this GPU exist through DCGM only, which this version does not read",
+            hint="its pipe counters exist through DCGM only: a host engine and its Python bindings "
+            "(datacenter-gpu-manager), --source dcgm",
         )
     if code == ids.FUNCTION_NOT_FOUND:
         return CounterError(

@@ -5,7 +5,8 @@ fail or hang one by one, and a log of every call. Steered by settings.json in th
 every call: ``fail`` {function: status}, ``hang`` [function], ``refuse`` {field: status},
 ``unanswered`` [field], ``groups`` [[major, [field]]], ``hide`` [function], ``skip_rounds`` (the
 engine's reading stands still for so many periods, then all of it is there), ``late_rounds`` (for so
-many periods the latest sample is that of an earlier client).
+many periods the latest sample is that of an earlier client), ``cpus`` [entity] (from the start; each has cores 2
+and 65), ``fail_cpus`` status of reading them.
 """
 
 import json
@@ -102,6 +103,13 @@ def f(address, params):
 def f(handle): enter("dcgmDisconnect")
 @call("dcgmGetAllSupportedDevices")
 def f(handle): enter("dcgmGetAllSupportedDevices"); return [0, 3]
+if "cpus" in settings():
+    @call("dcgmGetCpuHierarchy")
+    def f(handle):
+        known = enter("dcgmGetCpuHierarchy")
+        cpus = [type("Cpu", (), {"cpuId": cpu, "ownedCores": type("Cores", (), {"bitmask": [4, 2]})})
+                for cpu in known["cpus"]]
+        return type("Hierarchy", (), {"numCpus": len(cpus), "cpus": cpus + [None] * 3})
 @call("dcgmGroupCreate")
 def f(handle, kind, name): enter("dcgmGroupCreate", kind); return ctypes.c_void_p(11)
 @call("dcgmGroupAddEntity")
@@ -136,6 +144,7 @@ def f(handle, pairs, fields, flags):
     known = enter("dcgmEntitiesGetLatestValues", flags, *(fields if flags else []))
     if flags and any(map(is_pipe, fields)): os.abort()  # as nv-hostengine 4.6.0 does
     if set(fields) & set(known.get("unanswered", [])): raise S.DCGMError(-3)
+    if pairs[0].entityGroupId == 7 and "fail_cpus" in known: raise S.DCGMError(known["fail_cpus"])
     records = (S.c_dcgmFieldValue_v2 * (len(pairs) * len(fields)))()
     for index, record in enumerate(records):
         entity, field = pairs[index // len(fields)].entityId, fields[index % len(fields)]

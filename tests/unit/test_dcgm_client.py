@@ -87,6 +87,9 @@ class Run:
         assert isinstance(failed, Failed)
         return failed
 
+    def failures(self) -> int:
+        return sum(isinstance(event, Failed) for event in self.events)
+
     def skip(self, seconds: float, step_s: float = 0.4) -> None:
         """Let time pass in ticks, as the sampler makes them."""
         for _ in range(round(seconds / step_s)):
@@ -151,26 +154,70 @@ def test_a_failure_that_the_process_tells_is_told_on_and_another_attempt_is_made
     assert len(it.found) == 2
 
 
-def rest_s(it: Run) -> float:
-    """Let time pass until the next attempt has failed; return how much, s."""
-    count = sum(isinstance(event, Failed) for event in it.events)
+def rest_s(it: Run, attempts: Callable[[], int]) -> float:
+    """Let time pass until another attempt is made; return how much, s."""
+    before = attempts()
     for tick in range(1000):
         it.events += it.client.poll()
-        if sum(isinstance(event, Failed) for event in it.events) > count:
+        if attempts() > before:
             return tick * 0.1
         it.clock.skip(0.1)
     raise AssertionError("it rests for ever")
 
 
-def test_rests_grow_up_to_half_a_minute_and_start_anew_after_samples(run, tmp_path):
+def test_rests_after_processes_that_failed_grow_up_to_half_a_minute_and_start_anew_after_samples(run, tmp_path, starts):
+    good = tmp_path / "good"
+    it = run(f"on() if os.path.exists({str(good)!r}) else hear(); sys.exit(0)")
+    rests = []
+    for count in range(1, 8):
+        it.until(Failed, count)
+        rests.append(rest_s(it, starts.__len__))
+        if count == 6:
+            good.touch()
+    assert rests == [pytest.approx(s, abs=0.2) for s in (1, 2, 4, 8, 16, 30, 1)]
+
+
+@pytest.fixture(name="starts")
+def _starts(monkeypatch) -> list[WorkerProcess]:
+    """The processes that were started so far."""
+    started: list[WorkerProcess] = []
+
+    def start(command: tuple[str, ...]) -> WorkerProcess:
+        started.append(WorkerProcess(command))
+        return started[-1]
+
+    monkeypatch.setattr(module, "WorkerProcess", start)
+    return started
+
+
+def test_while_nobody_listens_it_looks_every_second_and_finds_a_restarted_engine_at_once(run, tmp_path, starts):
     it = run("on(); sys.exit(0)", address=f"unix://{tmp_path}/engine")
-    assert rest_s(it) == 0
-    assert [rest_s(it) for _ in range(7)] == [pytest.approx(s, abs=0.2) for s in (1, 2, 4, 8, 16, 30, 30)]
+    it.until(Failed)
+    for _ in range(40):
+        assert rest_s(it, it.failures) == pytest.approx(1, abs=0.2)
+    assert not starts
     with listening(socket.AF_UNIX, str(tmp_path / "engine")):
-        it.clock.skip(31)
+        assert rest_s(it, starts.__len__) == pytest.approx(1, abs=0.2)
         it.until(Samples)
-        it.until(Failed, 9)
-    assert rest_s(it) == pytest.approx(1, abs=0.2)
+
+
+def test_looking_whether_somebody_listens_is_no_failure_of_a_process(run, tmp_path, starts):
+    """An engine that answers none for long and is then restarted, and fails again, is still to be spared."""
+    socket_path = tmp_path / "engine"
+    it = run("hear(); sys.exit(0)", address=f"unix://{socket_path}")
+    with listening(socket.AF_UNIX, str(socket_path)):
+        for count in (1, 2, 3):
+            it.until(Failed, count)
+            rest_s(it, starts.__len__)
+        it.until(Failed, 4)
+    socket_path.unlink()
+    it.clock.skip(8)
+    it.until(Failed, 5)
+    assert rest_s(it, it.failures) == pytest.approx(1, abs=0.2)
+    with listening(socket.AF_UNIX, str(socket_path)):
+        it.clock.skip(1)
+        it.until(Failed, 7)
+        assert rest_s(it, starts.__len__) == pytest.approx(16, abs=0.2)
 
 
 def test_a_process_that_dies_is_noticed_with_its_signal(run):

@@ -407,6 +407,17 @@ emit([list(found), added, [v.value.dbl for v in agent.dcgmEntitiesGetLatestValue
         without = "init(); emit(status_of(agent.dcgmGetEntityGroupEntities, connect(), 7, 0))"
         assert newest.run(without, "h200") == -33
 
+    def test_cores_of_cpus(self, every: Through) -> None:
+        asked = """
+init()
+said = agent.dcgmGetCpuHierarchy(connect())
+emit([[cpu.cpuId, *cpu.ownedCores.bitmask] for cpu in said.cpus[:said.numCpus]])
+"""
+        first, second = every.run(asked, "gh200", extra="cpus 2")
+        assert first == [0, 2**64 - 1, 255, *[0] * 14]
+        assert second == [1, 0, 2**64 - 256, 65535, *[0] * 13]
+        assert every.run("init(); emit(status_of(agent.dcgmGetCpuHierarchy, connect()))", "h200") == -33
+
 
 class TestTime:
     """Changes in mid-run, clocks, and what other clients left."""

@@ -95,7 +95,7 @@ def test_fields_of_one_update_have_times_of_their_own_and_may_come_in_two_fetche
     assert (value(reading, "tensor_active_frac"), value(reading, "dram_active_frac")) == (0.4, 0.3)
 
 
-def test_what_comes_half_a_period_later_is_of_the_next_update():
+def test_what_comes_a_period_later_is_of_the_next_update():
     gpu = Gpu()
     gpu.take(sample(200, TENSOR, 0.4), fetched_ns=201 * MS)
     (first,) = gpu.take(sample(400, DRAM, 0.3), fetched_ns=401 * MS)
@@ -103,12 +103,33 @@ def test_what_comes_half_a_period_later_is_of_the_next_update():
     assert quality(first, "dram_active_frac") == Quality.BLANK
 
 
-def test_an_update_without_one_field_is_closed_after_half_a_period():
+def test_an_update_without_one_field_is_closed_after_a_period():
     gpu = Gpu()
-    assert gpu.take(sample(200, TENSOR), fetched_ns=299 * MS) == []
-    (reading,) = gpu.take(fetched_ns=300 * MS)
+    assert gpu.take(sample(200, TENSOR), fetched_ns=399 * MS) == []
+    (reading,) = gpu.take(fetched_ns=400 * MS)
     assert quality(reading, "dram_active_frac") == Quality.BLANK
     assert value(reading, "tensor_active_frac") == 0.5
+
+
+@pytest.mark.parametrize("apart_ms", [(5, 10), (60, 110), (100, 150), (120, 199), (190, 195)])
+@pytest.mark.parametrize("begun_ms", [0, 60, 130, 197])
+@pytest.mark.parametrize("fetch_ms", [200, 330])
+def test_fields_that_the_engine_reads_apart_make_whole_readings_one_a_period(apart_ms, begun_ms, fetch_ms):
+    gpu = Gpu([ENGINE, TENSOR, DRAM], begin=False)
+    gpu.made.begin(begun_ms * MS)
+    offsets = dict(zip((ENGINE, TENSOR, DRAM), (0, *apart_ms), strict=True))
+    every = [sample(200 * n + offset, field, n / 100) for n in range(60) for field, offset in offsets.items()]
+    readings = []
+    for now_ms in range(fetch_ms, 200 * 60, fetch_ms):
+        new = [each for each in every if (now_ms - fetch_ms) * MS <= each.at_ns < now_ms * MS]
+        gpu.made.take([each for each in new if each.at_ns > begun_ms * MS], fetched_ns=now_ms * MS)
+        readings += gpu.made.readings(Quality.STALE)
+    settled = readings[2:]
+    assert len(settled) >= 55
+    assert {times_s for reading in settled for times_s in [round((reading.end_ns - reading.start_ns) / MS)]} == {200}
+    fields = ("engine_active_frac", "tensor_active_frac", "dram_active_frac")
+    for i, reading in enumerate(settled):
+        assert all(value(reading, field) == pytest.approx((i + 2) / 100, abs=0.021) for field in fields)
 
 
 def test_a_refused_field_is_not_waited_for_and_keeps_its_reason():

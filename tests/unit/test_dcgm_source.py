@@ -1,4 +1,4 @@
-"""DCGM as a source: outages and what is said of them, restarted engines, GPUs that are ours, facts, failures."""
+"""DCGM as a source: outages and what is said of them, restarted engines, our GPUs and their CPUs, facts, failures."""
 
 import itertools
 import re
@@ -17,9 +17,10 @@ from satscore.counters.dcgm.choice import Matched, OurGpus
 from satscore.counters.dcgm.client import Event
 from satscore.counters.dcgm.facts import completed, info_of
 from satscore.counters.dcgm.messages import BLANK_TEXT, error_of, no_bindings
+from satscore.counters.dcgm.modules import cores_near
 from satscore.counters.dcgm.outages import Outages
 from satscore.counters.dcgm.source import DcgmSource, Entities, watch_of
-from satscore.counters.dcgm.wire import BLANK, EngineGpu, Failed, Samples, Value, Watching
+from satscore.counters.dcgm.wire import BLANK, EngineCpu, EngineGpu, Failed, Samples, Value, Watching
 from satscore.counters.nvml_notes import NoteBook
 from satscore.errors import CounterError
 
@@ -54,11 +55,19 @@ class FakeClient:
 class Bench:
     """A source of one or two H200 on a manual clock; time in ms."""
 
-    def __init__(self, count: int = 1, watching: Watching = NOTHING_REFUSED, name: str = "NVIDIA H200") -> None:
+    def __init__(
+        self,
+        count: int = 1,
+        watching: Watching = NOTHING_REFUSED,
+        name: str = "NVIDIA H200",
+        near: Sequence[Sequence[int]] = (),
+    ) -> None:
         self.client = FakeClient()
         self.entities = Entities()
         self.infos = [GpuInfo(index=i, uuid=f"GPU-{i}", name=name) for i in range(count)]
-        self.entities.update([Matched(10 + info.index, info) for info in self.infos])
+        near_cores = itertools.chain(map(frozenset, near), itertools.repeat(frozenset()))
+        matched = [Matched(10 + info.index, info, cores) for info, cores in zip(self.infos, near_cores, strict=False)]
+        self.entities.update(matched)
         self.clock = ManualClock()
         self.source = DcgmSource(
             self.client,  # type: ignore[arg-type]
@@ -294,6 +303,185 @@ def test_links_between_gpu_and_cpu_are_watched_on_a_superchip_only():
     assert {1076, 1078} <= set(Bench(name="NVIDIA GH200 120GB").pipe_ids)
 
 
+# Power of CPUs and modules.
+
+GH200 = "NVIDIA GH200 120GB"
+CPU_W, MODULE_W = ids.CPU_POWER, ids.MODULE_POWER
+
+
+def cores(module: int) -> list[int]:
+    return list(range(72 * module, 72 * module + 72))
+
+
+class ModuleBench(Bench):
+    """A source of GPUs with a CPU each; the engine counts its CPUs the other way around, by the same numbers."""
+
+    def __init__(
+        self, count: int = 4, refused: dict[int, int] | None = None, near: list[list[int]] | None = None
+    ) -> None:
+        self.cpus = [EngineCpu(entity=10 + i, cores=cores(count - 1 - i)) for i in range(count)]
+        near = [cores(i) for i in range(count)] if near is None else near
+        watching = Watching(refused=refused or {}, multiplexed=[], cpus=self.cpus)
+        super().__init__(count, watching, GH200, near)
+        self.at = [10 + i for i in range(count)]
+
+    def sample_cpus(self, at_ms: int, cpu_w: float = 100.0, module_w: float = 600.0) -> None:
+        """Queue a sample of each CPU: so many watts, and 1 W more for each module."""
+        stamp_us = (WALL_NS + at_ms * MS) // 1000
+        for i in range(len(self.cpus)):
+            module = len(self.cpus) - 1 - i
+            values = {CPU_W: cpu_w + module, MODULE_W: module_w + module}
+            self.fetch(at_ms, *[Value(10 + i, field, stamp_us, 0, power_w) for field, power_w in values.items()])
+
+    def watts(self, at_ms: int, field: str = "power_cpu_w") -> list[float | Quality]:
+        """End an interval of each GPU; return what the field is, or why it is unknown."""
+        ended = {reading.gpu: reading for reading in self.run(at_ms, at_ms, entities=self.at)}
+        told = [(reading.values[INDEX[field]], Quality(reading.quality[INDEX[field]])) for reading in ended.values()]
+        assert list(ended) == list(range(len(self.at)))
+        return [value if reason == Quality.OK else reason for value, reason in told]
+
+
+def test_each_gpu_has_the_power_of_its_own_module():
+    bench = ModuleBench()
+    bench.sample_cpus(100)
+    assert bench.watts(200) == [100, 101, 102, 103]
+    assert bench.watts(400, "power_module_w") == [600, 601, 602, 603]
+    assert bench.source.labels()[1] == "GPU 1: host engine node7:5555, its GPU 11; power of CPU and module: its CPU 12"
+    assert bench.source.notes() == []
+
+
+def test_a_restarted_engine_may_call_its_cpus_otherwise():
+    bench = ModuleBench(2)
+    bench.sample_cpus(100)
+    bench.watts(200)
+    renamed = [EngineCpu(entity=11 - i, cores=cpu.cores) for i, cpu in enumerate(bench.cpus)]
+    bench.client.queue.append(Watching(refused={}, multiplexed=[], cpus=renamed))
+    assert bench.watts(400) == [Quality.BLANK] * 2, "what the CPU of that name drew before is not known to be its"
+    stamp_us = (WALL_NS + 500 * MS) // 1000
+    bench.fetch(500, Value(10, CPU_W, stamp_us, 0, 70.0), Value(11, CPU_W, stamp_us, 0, 80.0))
+    assert bench.watts(600) == [70, 80]
+
+
+def test_the_sample_of_a_cpu_counts_that_was_the_last_one_then():
+    bench = ModuleBench(1)
+    bench.sample_cpus(100, cpu_w=50)
+    bench.sample_cpus(390, cpu_w=70)
+    bench.update(200, (10,))
+    bench.update(400, (10,))
+    powers = [reading.values[INDEX["power_cpu_w"]] for reading in bench.read(420)]
+    assert powers == [50, 70]
+
+
+def test_an_old_sample_of_a_cpu_says_nothing():
+    bench = ModuleBench(1)
+    bench.sample_cpus(100)
+    told = [bench.watts(at_ms)[0] for at_ms in range(200, 3601, PERIOD_MS)]
+    assert told == [100] * 15 + [Quality.STALE] * 3, "3.1 s are too old"
+
+
+@pytest.mark.parametrize("near", [
+    [[], []],
+    [cores(0) + cores(1), cores(0) + cores(1)],
+    [[900], [901]],
+])  # fmt: skip
+def test_a_cpu_that_is_not_known_to_be_the_gpus_is_not_taken(near):
+    bench = ModuleBench(2, near=near)
+    bench.sample_cpus(100)
+    assert bench.watts(200) == [Quality.NOT_READ] * 2
+    assert bench.watts(400, "power_module_w") == [Quality.NOT_READ] * 2
+    (note,) = bench.source.notes()
+    assert note.startswith("GPU 0-1: which of the host engine's CPUs shares the module is not known")
+    assert "CPU" not in bench.source.labels()[0]
+
+
+def test_one_that_is_not_known_costs_the_others_nothing():
+    bench = ModuleBench(2, near=[[], cores(1)])
+    bench.sample_cpus(100)
+    assert bench.watts(200) == [Quality.NOT_READ, 101]
+    assert bench.source.notes()[0].startswith("GPU 0: which of")
+
+
+@pytest.mark.parametrize(("status", "value", "reason"), [
+    (0, 0.0, Quality.NOT_SUPPORTED),
+    (BLANK, None, Quality.BLANK),
+    (-17, None, Quality.NO_PERMISSION),
+    (0, 5001.0, Quality.OUT_OF_RANGE),
+])  # fmt: skip
+def test_a_cpu_whose_meter_tells_nothing_is_unknown_or_read_elsewhere(status, value, reason):
+    bench = ModuleBench(1)
+    for at_ms in (100, 3500):
+        stamp_us = (WALL_NS + at_ms * MS) // 1000
+        bench.fetch(at_ms, *[Value(10, field, stamp_us, status, value) for field in (CPU_W, MODULE_W)])
+        assert bench.watts(at_ms + 100) == [reason]
+    bench.source.use_cpu_power(lambda gpu: 130.0 + gpu)
+    assert bench.watts(3800) == [130]
+    assert bench.watts(4000, "power_module_w") == [reason]
+    bench.source.use_cpu_power(lambda gpu: None)
+    assert bench.watts(4200) == [reason]
+
+
+def test_the_engines_own_value_comes_first_and_it_has_time_for_it():
+    bench, asked = ModuleBench(1), []
+
+    def read_w(gpu: int) -> float:
+        asked.append(gpu)
+        return 130.0
+
+    bench.source.use_cpu_power(read_w)
+    told = [bench.watts(at_ms)[0] for at_ms in range(200, 3401, PERIOD_MS)]
+    assert told == [Quality.BLANK] * 15 + [130] * 2
+    bench.sample_cpus(3500)
+    assert bench.watts(3600) == [100]
+    assert asked == [0, 0]
+
+
+def test_an_engine_without_cpus_leaves_them_to_whoever_reads_them_here():
+    bench = ModuleBench(2)
+    bench.client.queue.append(NOTHING_REFUSED)
+    assert bench.watts(200) == [Quality.NOT_READ] * 2
+    read = {0: 130.0, 1: None}
+    bench.source.use_cpu_power(read.get)
+    assert bench.watts(400) == [130, Quality.BLANK]
+    assert bench.watts(600, "power_module_w") == [Quality.NOT_READ] * 2
+    assert bench.source.notes() == []
+
+
+def test_a_field_of_cpus_that_is_refused_is_told():
+    bench = ModuleBench(2, {MODULE_W: -29})
+    bench.sample_cpus(100)
+    assert bench.watts(200) == [100, 101]
+    assert bench.watts(400, "power_module_w") == [Quality.NO_PERMISSION] * 2
+    assert [note for note in bench.source.notes() if note.startswith("GPU 0-1: power_module_w: no permission")]
+
+
+def test_cpus_are_asked_for_on_a_superchip_only():
+    assert watch_of(Bench().entities.matched, 0.2).cpu_fields == []
+    watch = watch_of(ModuleBench().entities.matched, 0.2)
+    assert (watch.cpu_fields, watch.cpu_period_us) == ([1130, 1133], 1_000_000)
+    assert watch_of(ModuleBench().entities.matched, 5.0).cpu_period_us == 5_000_000
+    plain = Bench()
+    plain.source.use_cpu_power(lambda gpu: 130.0)
+    (reading,) = plain.run(200, 200)
+    assert reading.quality[INDEX["power_cpu_w"]] == Quality.NOT_READ
+
+
+def affinity(*words: int | str) -> EngineGpu:
+    return EngineGpu(entity=0, static=dict(zip(ids.CPU_AFFINITY, words, strict=False)))
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ((-1, 255, 0, 0), range(72)),
+    ((0, -256, 65535, 0), range(72, 144)),
+    ((0, 0, 0, -16777216), range(216, 256)),
+    ((0, 0, 0, 0), ()),
+    ((-1, 255, 0), ()),
+    ((-1, 255, 0, "?"), ()),
+    ((), ()),
+])  # fmt: skip
+def test_the_cores_near_a_gpu(words, expected):
+    assert cores_near(affinity(*words).static) == set(expected)
+
+
 def test_a_defect_hurts_nobody():
     bench = Bench()
     bench.client.fails = True
@@ -313,7 +501,7 @@ def test_closing_twice_is_closing_once():
 H200: dict[int, Any] = {
     1: "580.65.06", 5: 13000, 50: "NVIDIA H200", 52: 1, 54: "GPU-1", 57: "00000000:02:00.0", 58: 590680286,
     63: (9 << 16), 67: 0, 113: 1980, 114: 3201, 158: 87, 160: 650, 164: 700, 235: 5, 236: 16, 250: 143771,
-    393: 1, 394: 2, 395: 0, 396: 1,
+    393: 1, 394: 2, 395: 0, 396: 1, 70: -1, 71: 255, 72: 0, 73: 0,
 }  # fmt: skip
 
 
@@ -403,6 +591,14 @@ def test_without_nvml_the_engines_gpus_are_chosen_from(without_nvml):
     again = gpus.match(engine_gpus("GPU-c", "GPU-x", "GPU-a"), None)
     assert [(each.entity, each.info.index) for each in again] == [(10, 0), (12, 1)]
     assert len(seen) == 1, "once chosen, the UUIDs hold"
+
+
+def test_the_cores_near_our_gpus_come_with_them(with_nvml):
+    with_nvml("GPU-b")
+    words = dict(zip(ids.CPU_AFFINITY, (0, -256, 65535, 0), strict=True))
+    theirs = [msgspec.structs.replace(gpu, static=gpu.static | words) for gpu in engine_gpus("GPU-a", "GPU-b")]
+    (matched,) = OurGpus(None, NoteBook()).match(theirs, None)
+    assert matched.cores == set(cores(1))
 
 
 def test_with_nvml_its_gpus_are_ours_and_its_facts_are_kept(with_nvml):

@@ -8,8 +8,9 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from satscore.counters.dcgm.samples import (
 from satscore.counters.dcgm.wire import (
     BLANK,
     Connect,
+    EngineCpu,
     EngineGpu,
     Failed,
     Found,
@@ -242,6 +244,9 @@ class Process:
             env=environment(PYTHONWARNINGS="error") if env is None else env,
             start_new_session=True,
         )
+        # What never comes is then an end of file.
+        self._limit = threading.Timer(2 * TIMEOUT_S, self.run.kill)
+        self._limit.start()
 
     def send(self, request: Request) -> None:
         assert self.run.stdin is not None
@@ -278,6 +283,7 @@ class Process:
         assert self.run.stderr.read() == b""
 
     def kill(self) -> None:
+        self._limit.cancel()
         for pipe in (self.run.stdin, self.run.stdout, self.run.stderr):
             assert pipe is not None
             pipe.close()
@@ -648,8 +654,10 @@ def test_it_imports_little() -> None:
 
 
 @contextmanager
-def on_fake(fake: FakeDcgm, script: str | Path, variant: str = "4.6.0", extra: str = "") -> Iterator[Process]:
-    env = fake.environment(script, variant=variant, extra=extra)
+def on_fake(
+    fake: FakeDcgm, script: str | Path, variant: str = "4.6.0", extra: str = "", log: Path | None = None
+) -> Iterator[Process]:
+    env = fake.environment(script, variant=variant, extra=extra, log=log)
     running = Process(Path(env["SATSCORE_DCGM_BINDINGS"]), env)
     try:
         yield running
@@ -694,6 +702,100 @@ def test_samples_that_the_engine_holds_of_another_client(fake_dcgm: FakeDcgm) ->
         process.expect(Watching)
         values = samples_until(process, lambda values: len(of(values, 1, 1004)) >= 3)
         assert min(value.ts_us for value in values) > began_us
+
+
+CPUS = [EngineCpu(entity=cpu, cores=list(range(72 * cpu, 72 * cpu + 72))) for cpu in range(4)]
+
+
+def watch_cpus(process: Process, *, period_us: int = PERIOD_US, fields: Sequence[int] = (1130, 1133)) -> Watching:
+    """Watch GPUs and CPUs of a fake."""
+    process.connect()
+    entities = [gpu.entity for gpu in process.expect(Found).gpus]
+    watch = Watch(
+        entities=entities,
+        pipe_fields=[1004],
+        other_fields=[155],
+        period_us=PERIOD_US,
+        cpu_fields=list(fields),
+        cpu_period_us=period_us,
+    )
+    process.send(watch)
+    return process.expect(Watching)
+
+
+@pytest.mark.parametrize("version", DCGM_VERSIONS)
+def test_cpus_with_their_cores_and_powers(fake_dcgm: FakeDcgm, version: str) -> None:
+    with on_fake(fake_dcgm, "gh200", version, extra="value cpu2 1130 170") as process:
+        assert watch_cpus(process) == Watching(refused={}, multiplexed=[], cpus=CPUS)
+        values = samples_until(process, lambda values: len(of(values, 3, 1133)) >= 3)
+        assert {value.value for value in of(values, 2, 1130)} == {170}
+        assert {value.value for value in of(values, 3, 1133)} == {640}
+        assert {value.entity for value in values if value.field == 1130} == {0, 1, 2, 3}
+        assert {value.value for value in of(values, 2, 155)} == {520}, "a GPU of the same number is another thing"
+        process.close()
+
+
+def test_cpus_have_a_period_of_their_own(fake_dcgm: FakeDcgm) -> None:
+    with on_fake(fake_dcgm, "gh200") as process:
+        watch_cpus(process, period_us=8 * PERIOD_US)
+        values = samples_until(process, lambda values: len(of(values, 0, 1130)) >= 3)
+        stamps = [value.ts_us for value in of(values, 0, 1130)]
+        assert min(b - a for a, b in pairwise(stamps)) >= 8 * PERIOD_US
+
+
+@pytest.mark.parametrize(("script", "extra"), [
+    ("h200", ""),
+    ("gh200", "call dcgmGetCpuHierarchy -20"),
+    ("gh200", "cpus 0"),
+])  # fmt: skip
+def test_an_engine_without_cpus_reads_its_gpus(fake_dcgm: FakeDcgm, script: str, extra: str) -> None:
+    with on_fake(fake_dcgm, script, extra=extra) as process:
+        assert watch_cpus(process) == Watching(refused={}, multiplexed=[])
+        values = samples_until(process, lambda values: len(of(values, 0, 1004)) >= 3)
+        assert {value.field for value in values} == {1004, 155}
+        process.close()
+
+
+def test_bindings_that_know_no_cpus(process: Process) -> None:
+    process.connect()
+    process.expect(Found)
+    process.send(Watch(entities=[0], pipe_fields=[1004], other_fields=[], period_us=PERIOD_US, cpu_fields=[1130]))
+    assert process.receive() == Watching(refused={}, multiplexed=[])
+    process.expect(Samples)
+
+
+def test_cpus_are_not_asked_for_unless_wanted(fake_dcgm: FakeDcgm, tmp_path: Path) -> None:
+    with on_fake(fake_dcgm, "gh200", log=tmp_path / "log") as process:
+        begin(process, [1004], [155])
+        process.expect(Watching)
+        process.expect(Samples)
+    assert "dcgmGetCpuHierarchy" not in {name for _, name in fake_dcgm.calls(tmp_path / "log")}
+
+
+def test_a_field_of_cpus_that_is_refused_costs_only_itself(fake_dcgm: FakeDcgm) -> None:
+    with on_fake(fake_dcgm, "gh200", extra="watch 1133 -29") as process:
+        assert watch_cpus(process) == Watching(refused={1133: -29}, multiplexed=[], cpus=CPUS)
+        values = samples_until(process, lambda values: len(of(values, 0, 1130)) >= 3)
+        assert {value.field for value in values} == {1004, 155, 1130}
+
+
+def test_an_engine_that_reads_no_cpu_any_more_goes_on_with_its_gpus(package: Package, process: Process) -> None:
+    package.set(cpus=[2], fail={})
+    process.connect()
+    process.expect(Found)
+    process.send(Watch(entities=[0], pipe_fields=[1004], other_fields=[], period_us=PERIOD_US, cpu_fields=[1130]))
+    assert process.expect(Watching).cpus == [EngineCpu(entity=2, cores=[2, 65])]
+    samples_until(process, lambda values: bool(of(values, 2, 1130)))
+    package.set(cpus=[2], fail_cpus=-33)
+    values = samples_until(process, lambda values: len(of(values, 0, 1004)) >= 3)
+    assert of(values, 0, 1004)
+    package.set(cpus=[2], fail_cpus=-21)
+    said = process.receive()
+    while isinstance(said, Samples):
+        said = process.receive()
+    assert said == Failed(stage="fetch", status=-21, text="dcgmEntitiesGetLatestValues: status -21")
+    assert process.run.wait(TIMEOUT_S) == 0
+    assert package.calls("dcgmGroupDestroy") == ["dcgmGroupDestroy"] * 2
 
 
 def test_an_a100_takes_turns(fake_dcgm: FakeDcgm) -> None:

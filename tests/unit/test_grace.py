@@ -148,6 +148,7 @@ def test_more_sockets_than_meters_say_nothing(tmp_path, opened):
     node = Node(tmp_path)
     node.meter(0, "CPU Power Socket 0", 90_000_000)
     power = opened(node, GPUS[1:2])
+    assert power.read_w(1) is None
     assert power.notes == ["the CPU's power beside GPU 1 is not read: which socket is theirs is unknown"]
 
 
@@ -186,6 +187,17 @@ def test_a_module_without_meters_says_what_is_missing(tmp_path, opened):
     assert "acpi_power_meter" in note
 
 
+def test_what_nobody_asked_for_is_not_missed(tmp_path, opened):
+    node = Node(tmp_path)
+    all_meters(node)
+    (node.sysfs / f"bus/pci/devices/{BUS_IDS[1][4:]}/numa_node").unlink()
+    power = opened(node, GPUS)
+    soon(power, 0)
+    assert power.notes == []
+    assert power.read_w(1) is None
+    assert len(power.notes) == 1
+
+
 def test_other_gpus_are_not_looked_at(tmp_path, opened):
     node = Node(tmp_path)
     all_meters(node)
@@ -198,7 +210,9 @@ def test_other_gpus_are_not_looked_at(tmp_path, opened):
 def test_a_meter_that_may_not_be_read_is_none(tmp_path, opened):
     node = Node(tmp_path, sockets=1)
     node.meter(0, "CPU Power Socket 0", 90_000_000).chmod(0o000)
-    assert "readable by all?" in opened(node, GPUS[:1]).notes[0]
+    power = opened(node, GPUS[:1])
+    assert power.read_w(0) is None
+    assert "readable by all?" in power.notes[0]
 
 
 # --- values

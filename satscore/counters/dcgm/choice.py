@@ -9,6 +9,7 @@ from satscore.core.gpu import GpuInfo
 from satscore.counters import nvml_ids
 from satscore.counters.dcgm.facts import completed, info_of, uuid_of
 from satscore.counters.dcgm.messages import other_gpus
+from satscore.counters.dcgm.modules import cores_near
 from satscore.counters.dcgm.wire import EngineGpu
 from satscore.counters.nvml import Visible
 from satscore.counters.nvml_api import load, open_error
@@ -18,10 +19,11 @@ from satscore.errors import CounterError
 
 
 class Matched(NamedTuple):
-    """A GPU of the run: the engine's id of it, and its facts."""
+    """A GPU of the run: the engine's id of it, its facts, and the cores near it as the engine knows them."""
 
     entity: int
     info: GpuInfo
+    cores: frozenset[int] = frozenset()
 
 
 class OurGpus:
@@ -64,7 +66,7 @@ class OurGpus:
         for uuid, known in found:
             told = info_of(by_uuid[uuid], self._chosen.index(uuid))
             info = msgspec.structs.replace(completed(known, told), index=told.index) if known else told
-            matched.append(Matched(by_uuid[uuid].entity, info))
+            matched.append(Matched(by_uuid[uuid].entity, info, cores_near(by_uuid[uuid].static)))
         return matched
 
     def _wanted(self, gpus: Sequence[EngineGpu]) -> dict[str | None, GpuInfo | None]:

@@ -22,7 +22,7 @@ WATCHING_S = 10.0
 MIN_SILENCE_S, SILENCE_PERIODS = 3.0, 10
 """A process that watches says something every period."""
 FIRST_REST_S, LONGEST_REST_S = 1.0, 30.0
-"""Between attempts; twice as long each time."""
+"""Between attempts; twice as long each time, but for those that started no process: those cost nothing."""
 _LEAVE_S = 2.5
 """A process that has said why it ends may take so long for it."""
 
@@ -210,8 +210,10 @@ class Client:
             self._see_off(now_ns)
         if self._listener is not None:
             self._listener.close()
-        rest_s = min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(self._failures, 10))
-        self._failures += 1
+        rest_s = FIRST_REST_S
+        if process is not None:
+            rest_s = min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(self._failures, 10))
+            self._failures += 1
         self._rest_until_ns = now_ns + round(rest_s * NS_PER_S)
         self._enter(_State.RESTS)
         return failed

@@ -1,4 +1,4 @@
-"""One connection to a DCGM host engine: its GPUs, our watches on them, and what they read.
+"""One connection to a DCGM host engine: its GPUs and CPUs, our watches on them, and what they read.
 
 Which of DCGM's calls is used matters more than how. ``dcgmGetValuesSince_v2``, the call made for
 following samples, costs a round trip per GPU and field, and its client library clears a message of
@@ -13,17 +13,25 @@ import os
 from collections.abc import Sequence
 from typing import Self
 
-from satscore.counters.dcgm.library import FUNCTION_NOT_FOUND, AttemptError, Library, Vendor
+from satscore.counters.dcgm.library import AttemptError, Library, Vendor
 from satscore.counters.dcgm.multiplexing import takes_turns
-from satscore.counters.dcgm.samples import V1_HEAD_SIZE, V1_SIZE, V2_SIZE, facts_of_v2, value_of_v1, values_of_v2
-from satscore.counters.dcgm.wire import EngineGpu, StaticValue, Value, Watch, Watching
+from satscore.counters.dcgm.samples import (
+    V1_HEAD_SIZE,
+    V1_SIZE,
+    V2_SIZE,
+    cores_of,
+    facts_of_v2,
+    value_of_v1,
+    values_of_v2,
+)
+from satscore.counters.dcgm.wire import EngineCpu, EngineGpu, StaticValue, Value, Watch, Watching
 
 FIRST_PIPE_FIELD = 1001
 _TIMEOUT = -11
 _CONNECTION_NOT_VALID = -21
 LOST = frozenset({_TIMEOUT, _CONNECTION_NOT_VALID})
 """Statuses after which no further call on a connection is worth its time."""
-_GPU = 1  # DCGM_FE_GPU of dcgm_fields.h
+_GPU, _CPU = 1, 7  # DCGM_FE_GPU and DCGM_FE_CPU of dcgm_fields.h
 _LIVE = 1  # DCGM_FV_FLAG_LIVE_DATA
 _KEPT_S = 60.0
 """How long the engine keeps our samples: what a stopped satscore can catch up with. Whole seconds."""
@@ -31,9 +39,11 @@ _KEPT_S = 60.0
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class _Part:
-    """The watches of one kind of field: what was accepted, held before, and refused why."""
+    """The watches of one kind of field: on what, what was accepted, held before, and refused why."""
 
     period_us: int
+    group: Vendor = None
+    pairs: list[Vendor] = dataclasses.field(default_factory=list)
     groups: list[Vendor] = dataclasses.field(default_factory=list)
     fields: list[int] = dataclasses.field(default_factory=list)
     before: list[Value] = dataclasses.field(default_factory=list)
@@ -48,11 +58,9 @@ class Engine:
         self._handle = handle
         self._embedded = embedded
         self._unique = f"satscore-{os.getpid()}-{os.urandom(4).hex()}"
-        self._group: Vendor = None
-        self._pairs: list[Vendor] = []
-        self._fields: list[int] = []
-        self._watched: list[Vendor] = []
-        self._pipe_groups: list[Vendor] = []
+        self._entity_groups: list[Vendor] = []
+        self._watched: list[tuple[Vendor, Vendor]] = []
+        self._pipes = self._others = self._cpus = _Part(period_us=0)
 
     @classmethod
     def connect(cls, library: Library, address: str | None, timeout_s: float) -> Self:
@@ -72,7 +80,7 @@ class Engine:
         if address is None:
             handle = library.call("connect", "dcgmStartEmbedded", library.structs.DCGM_OPERATION_MODE_AUTO)
         else:
-            handle = _connect(library, address, round(timeout_s * 1000))
+            handle = library.connect(address, round(timeout_s * 1000))
         if not handle:  # a second engine inside one process comes as no handle without an error
             raise AttemptError("connect", None, "DCGM gave no handle and no reason")
         return cls(library, handle, embedded=address is None)
@@ -102,7 +110,7 @@ class Engine:
         if not fields:
             return
         try:
-            buffer = self._call("gpus", "dcgmEntitiesGetLatestValues", [self._pair(entity)], fields, _LIVE)
+            buffer = self._call("gpus", "dcgmEntitiesGetLatestValues", [self._pair(_GPU, entity)], fields, _LIVE)
         except AttemptError as failure:
             if failure.status in LOST:
                 raise
@@ -113,7 +121,7 @@ class Engine:
         facts.update((fact.field, fact.value) for fact in facts_of_v2(memoryview(buffer)))
 
     def watch(self, request: Watch) -> tuple[list[Value], Watching]:
-        """Watch pipe and other fields of GPUs.
+        """Watch pipe and other fields of GPUs, and fields of CPUs.
 
         Returns:
             What the engine held of them before, and which fields it refused.
@@ -121,29 +129,58 @@ class Engine:
         Raises:
             AttemptError: Stage ``watch``: the group cannot be made, or all pipe fields are refused.
         """
-        self._pairs = [self._pair(entity) for entity in request.entities]
-        group = self._call("watch", "dcgmGroupCreate", self._library.structs.DCGM_GROUP_EMPTY, self._unique)
-        self._group = group
-        for entity in request.entities:
-            self._call("watch", "dcgmGroupAddEntity", group, _GPU, entity)
         # Pipes apart from the others: one field that fails takes its whole watch along.
-        pipes = _Part(period_us=request.period_us)
+        pipes = self._pipes = self._part(_GPU, request.entities, request.period_us)
         self._watch(list(request.pipe_fields), pipes)
         if request.pipe_fields and not pipes.fields:
             raise pipes.refused[request.pipe_fields[0]]
-        others = _Part(period_us=request.period_us)
+        others = self._others = _Part(period_us=request.period_us, group=pipes.group, pairs=pipes.pairs)
         self._watch(list(request.other_fields), others)
-        self._pipe_groups = pipes.groups
-        self._fields = pipes.fields + others.fields
-        refused = pipes.refused | others.refused
-        return pipes.before + others.before, Watching(
+        cpus = self._watch_cpus(request) if request.cpu_fields else []
+        refused = pipes.refused | others.refused | self._cpus.refused
+        return pipes.before + others.before + self._cpus.before, Watching(
             refused={field: error.status for field, error in refused.items() if error.status is not None},
             multiplexed=[
                 entity for entity in request.entities if takes_turns(self._metric_groups(entity), pipes.fields)
             ],
+            cpus=cpus,
         )
 
-    def _watch(self, fields: list[int], part: "_Part") -> None:
+    def _part(self, kind: int, entities: Sequence[int], period_us: int) -> _Part:
+        """Return a part without watches on a new group of entities."""
+        name = f"{self._unique}-{kind}"
+        group = self._call("watch", "dcgmGroupCreate", self._library.structs.DCGM_GROUP_EMPTY, name)
+        self._entity_groups.append(group)
+        for entity in entities:
+            self._call("watch", "dcgmGroupAddEntity", group, kind, entity)
+        return _Part(period_us=period_us, group=group, pairs=[self._pair(kind, entity) for entity in entities])
+
+    def _watch_cpus(self, request: Watch) -> list[EngineCpu]:
+        """Watch fields of the engine's CPUs and return those; what fails here leaves the GPUs alone."""
+        cpus: list[EngineCpu] = []
+        try:
+            cpus = self._find_cpus()
+            if cpus:
+                self._cpus = self._part(_CPU, [cpu.entity for cpu in cpus], request.cpu_period_us)
+                self._watch(list(request.cpu_fields), self._cpus)
+        except AttemptError as failure:
+            if failure.status in LOST:
+                raise
+        return cpus
+
+    def _find_cpus(self) -> list[EngineCpu]:
+        """Return the CPUs that the engine can read, which are the vendor's.
+
+        Raises:
+            AttemptError: Its module for CPUs is not loaded: on every other machine.
+        """
+        said = self._call("watch", "dcgmGetCpuHierarchy")
+        return [
+            EngineCpu(entity=int(cpu.cpuId), cores=cores_of(cpu.ownedCores.bitmask))
+            for cpu in said.cpus[: said.numCpus]
+        ]
+
+    def _watch(self, fields: list[int], part: _Part) -> None:
         """Watch fields in one watch, or in halves where the engine refuses it, down to those that it refuses."""
         if not fields:
             return
@@ -151,8 +188,8 @@ class Engine:
         try:
             name = f"{self._unique}-{fields[0]}-{len(fields)}"
             field_group = self._call("watch", "dcgmFieldGroupCreate", fields, name)
-            before = self._latest("watch", fields)
-            self._call("watch", "dcgmWatchFields", self._group, field_group, part.period_us, _KEPT_S, 0)
+            before = self._latest("watch", part.pairs, fields)
+            self._call("watch", "dcgmWatchFields", part.group, field_group, part.period_us, _KEPT_S, 0)
         except AttemptError as error:
             if error.status in LOST:
                 raise
@@ -164,7 +201,7 @@ class Engine:
                 for half in _halves(fields):
                     self._watch(half, part)
             return
-        self._watched.append(field_group)
+        self._watched.append((part.group, field_group))
         part.groups.append(field_group)
         part.fields += fields
         part.before += before
@@ -181,17 +218,23 @@ class Engine:
         return [(int(group.majorId), list(group.fieldIds[: group.numFieldIds])) for group in groups]
 
     def latest(self) -> list[Value]:
-        """Return the latest sample of every watched field, GPU by GPU; the same one until there is another.
+        """Return the latest sample of every watched field; the same one until there is another.
 
         Raises:
             AttemptError: Stage ``fetch``.
         """
-        return self._latest("fetch", self._fields)
+        values = self._latest("fetch", self._pipes.pairs, self._pipes.fields + self._others.fields)
+        try:
+            return values + self._latest("fetch", self._cpus.pairs, self._cpus.fields)
+        except AttemptError as failure:
+            if failure.status in LOST:
+                raise
+            return values  # those of the CPUs are then old, which is noticed
 
-    def _latest(self, stage: str, fields: list[int]) -> list[Value]:
-        if not self._pairs or not fields:
+    def _latest(self, stage: str, pairs: list[Vendor], fields: list[int]) -> list[Value]:
+        if not pairs or not fields:
             return []
-        return values_of_v2(memoryview(self._call(stage, "dcgmEntitiesGetLatestValues", self._pairs, fields, 0)))
+        return values_of_v2(memoryview(self._call(stage, "dcgmEntitiesGetLatestValues", pairs, fields, 0)))
 
     def pipes_since(self, after_us: int) -> list[Value]:
         """Return the pipe samples that the engine took after a time of its clock, in order of time per field.
@@ -208,9 +251,11 @@ class Engine:
             return 0
 
         callback = self._library.agent.dcgmFieldValueEntityEnumeration_f(take)
-        for field_group in self._pipe_groups:
+        for field_group in self._pipes.groups:
             try:
-                self._call("fetch", "dcgmGetValuesSince_v2", self._group, field_group, after_us + 1, callback, None)
+                self._call(
+                    "fetch", "dcgmGetValuesSince_v2", self._pipes.group, field_group, after_us + 1, callback, None
+                )
             except AttemptError as failure:
                 if failure.status in LOST:
                     raise
@@ -219,17 +264,17 @@ class Engine:
 
     def close(self) -> None:
         """Undo the watches and leave the engine; whatever fails is left to the engine, which does it at the end."""
-        for field_group in self._watched:
-            self._quietly("dcgmUnwatchFields", self._group, field_group)
+        for group, field_group in self._watched:
+            self._quietly("dcgmUnwatchFields", group, field_group)
             self._quietly("dcgmFieldGroupDestroy", field_group)
-        if self._group is not None:
-            self._quietly("dcgmGroupDestroy", self._group)
+        for group in self._entity_groups:
+            self._quietly("dcgmGroupDestroy", group)
         self._quietly("dcgmStopEmbedded" if self._embedded else "dcgmDisconnect")
         with contextlib.suppress(AttemptError):
             self._library.call("close", "dcgmShutdown")
 
-    def _pair(self, entity: int) -> Vendor:
-        return self._library.structs.c_dcgmGroupEntityPair_t(_GPU, entity)
+    def _pair(self, kind: int, entity: int) -> Vendor:
+        return self._library.structs.c_dcgmGroupEntityPair_t(kind, entity)
 
     def _call(self, stage: str, function: str, *arguments: Vendor) -> Vendor:
         return self._library.call(stage, function, self._handle, *arguments)
@@ -242,20 +287,3 @@ class Engine:
 def _halves(fields: list[int]) -> tuple[list[int], list[int]]:
     middle = len(fields) // 2
     return fields[:middle], fields[middle:]
-
-
-def _connect(library: Library, address: str, timeout_ms: int) -> Vendor:
-    """Connect by the newest call that bindings and library both have."""
-    path = address.removeprefix("unix://") if address.startswith("unix://") else None
-    if hasattr(library.agent, "dcgmConnect_v3"):
-        newer = library.structs.c_dcgmConnectV3Params_v1()
-        newer.timeoutMs = timeout_ms
-        try:
-            return library.call("connect", "dcgmConnect_v3", f"tcp://{address}" if path is None else address, newer)
-        except AttemptError as failure:
-            if failure.status != FUNCTION_NOT_FOUND:
-                raise
-    older = library.structs.c_dcgmConnectV2Params_v2()
-    older.timeoutMs = timeout_ms
-    older.addressIsUnixSocket = int(path is not None)
-    return library.call("connect", "dcgmConnect_v2", address if path is None else path, older)

@@ -114,14 +114,30 @@ COUNTERS: tuple[Counter, ...] = (
     Counter((393, 394), "remapped_rows_count"),
 )
 
+CPU_POWER, MODULE_POWER = 1130, 1133
+CPU_GAUGES: tuple[Gauge, ...] = (
+    Gauge((CPU_POWER,), "power_cpu_w", 1.0, 0.0, nvml_ids.MAX_POWER_W),
+    Gauge((MODULE_POWER,), "power_module_w", 1.0, 0.0, nvml_ids.MAX_POWER_W),
+)
+"""Of a CPU: the ACPI meters ``CPU Power Socket N`` and ``Module Power Socket N``, in W; 0 where there is none.
+
+The engine reads them as root (DcgmSystemMonitor.cpp). The cap of the CPU (1131) and the power beside its cores
+(1132) are in no reading.
+"""
+CPU_IDS = frozenset(i for gauge in CPU_GAUGES for i in gauge.ids)
+CPU_PERIOD_S = 1.0
+"""Time between samples of CPUs, or more: such a meter may take up to a second to answer."""
+
 DRIVER_VERSION, CUDA_VERSION, NAME, NVML_INDEX, UUID, PCI_BUS_ID, PCI_DEVICE_ID = 1, 5, 50, 52, 54, 57, 58
 COMPUTE_CAPABILITY, MIG_MODE, SM_CLOCK_MAX, MEM_CLOCK_MAX, TEMP_SLOWDOWN = 63, 67, 113, 114, 158
 POWER_LIMITS, PCIE_GENERATION_MAX, PCIE_LANES_MAX, MEMORY_TOTAL_MIB = (164, 160), 235, 236, 250
 REMAPPED_ROWS, REMAP_FAILED, REMAP_PENDING = (393, 394), 395, 396
+CPU_AFFINITY = (70, 71, 72, 73)
+"""The cores near a GPU, as a mask in words of 64 bits, lowest first: by nvmlDeviceGetCpuAffinity."""
 STATIC_IDS: tuple[int, ...] = (
     *(DRIVER_VERSION, CUDA_VERSION, NAME, NVML_INDEX, UUID, PCI_BUS_ID, PCI_DEVICE_ID, COMPUTE_CAPABILITY, MIG_MODE),
     *(SM_CLOCK_MAX, MEM_CLOCK_MAX, TEMP_SLOWDOWN, *POWER_LIMITS, PCIE_GENERATION_MAX, PCIE_LANES_MAX),
-    *(MEMORY_TOTAL_MIB, *REMAPPED_ROWS, REMAP_FAILED, REMAP_PENDING),
+    *(MEMORY_TOTAL_MIB, *REMAPPED_ROWS, REMAP_FAILED, REMAP_PENDING, *CPU_AFFINITY),
 )
 """Asked once, when the engine is found."""
 

@@ -26,7 +26,10 @@ _CLOCK = INDEX["sm_clock_mhz"]
 
 
 class Round:
-    """The profiling samples that the engine took of one GPU at one update, each at a time of its own.
+    """The profiling samples that the engine took of one GPU within one period: one per field, each at its own time.
+
+    They are mostly microseconds apart. But the engine keeps a schedule per field: once it was held up between two
+    fields (a busy node suffices), they stay apart, by anything up to the period.
 
     Args:
         at_ns: Time of the first of them.
@@ -85,7 +88,7 @@ class GpuIntervals:
 
         Args:
             samples: In any order; those of a field come in the order of time, over all fetches.
-            fetched_ns: After the fetch, on the run's axis: what the engine took half a period before is whole.
+            fetched_ns: After the fetch, on the run's axis: what began a period before is whole.
         """
         for sample in sorted(samples, key=_BY_TIME):
             if sample.field >= ids.FIRST_PIPE_ID:
@@ -94,14 +97,17 @@ class GpuIntervals:
                 self._gauges.add(sample)
         if self._open is not None and (
             self._watched - self._refused.keys() <= self._open.answers.keys()
-            or fetched_ns >= self._open.at_ns + self._period_ns // 2
+            or fetched_ns >= self._open.at_ns + self._period_ns
         ):
             self._close_round()
 
     def _take_pipe(self, sample: Sample) -> None:
-        """Put a sample with those of its update: they are microseconds to milliseconds apart."""
+        """Put a sample with those of its round, which ends when a field comes again, or at the latest after a period.
+
+        So rounds begin after the longest pause between fields by themselves, wherever the first one began.
+        """
         if self._open is not None and (
-            sample.field in self._open.answers or sample.at_ns >= self._open.at_ns + self._period_ns // 2
+            sample.field in self._open.answers or sample.at_ns >= self._open.at_ns + self._period_ns
         ):
             self._close_round()
         if self._open is None:

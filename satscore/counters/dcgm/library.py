@@ -85,6 +85,33 @@ class Library:
         except self.structs.DCGMError as error:
             raise AttemptError(stage, int(error.value), f"{function}: {error}") from error
 
+    def connect(self, address: str, timeout_ms: int) -> Vendor:
+        """Connect to an engine by the newest call that bindings and library both have.
+
+        Args:
+            address: ``HOST:PORT`` or ``unix://PATH``.
+            timeout_ms: The vendor's own limit.
+
+        Returns:
+            A handle; of a login that the engine did not answer one on which every call fails.
+
+        Raises:
+            AttemptError: Stage ``connect``.
+        """
+        path = address.removeprefix("unix://") if address.startswith("unix://") else None
+        if hasattr(self.agent, "dcgmConnect_v3"):
+            newer = self.structs.c_dcgmConnectV3Params_v1()
+            newer.timeoutMs = timeout_ms
+            try:
+                return self.call("connect", "dcgmConnect_v3", f"tcp://{address}" if path is None else address, newer)
+            except AttemptError as failure:
+                if failure.status != FUNCTION_NOT_FOUND:
+                    raise
+        older = self.structs.c_dcgmConnectV2Params_v2()
+        older.timeoutMs = timeout_ms
+        older.addressIsUnixSocket = int(path is not None)
+        return self.call("connect", "dcgmConnect_v2", address if path is None else path, older)
+
     def version(self) -> str | None:
         """Return the library's version (``4.2.3``), or None if it does not say."""
         try:

@@ -88,6 +88,11 @@ def facts_of_v2(buffer: bytes | memoryview) -> Iterator[Fact]:
             yield Fact(entity, field, value.value)
 
 
+def cores_of(words: Iterable[int]) -> list[int]:
+    """Return the cores in a mask of words of 64 bits, lowest first (dcgm_helpers.c, dcgmCpuHierarchyCpuOwnsCore)."""
+    return [64 * at + bit for at, word in enumerate(words) for bit in range(64) if word >> bit & 1]
+
+
 class Unseen:
     """Keeps back what was said before, and notices that something was never said.
 

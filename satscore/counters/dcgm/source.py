@@ -4,7 +4,7 @@ A sample belongs to the time that the engine stamped on it, so one ``read`` may 
 several. Time in which the engine did not answer is unknown, and a note says from when to when, and why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from satscore.counters.dcgm.gauges import Sample
 from satscore.counters.dcgm.intervals import GpuIntervals
 from satscore.counters.dcgm.messages import BLANK_TEXT, meaning, reason, where
 from satscore.counters.dcgm.misses import PATIENCE_NS, Misses
+from satscore.counters.dcgm.modules import Modules
 from satscore.counters.dcgm.outages import Outages
 from satscore.counters.dcgm.wire import Failed, Samples, Watch, Watching
 from satscore.counters.nvml_notes import NoteBook, gpu_list
@@ -35,7 +36,17 @@ def watch_of(matched: Sequence[Matched], period_s: float) -> Watch:
         pipe_fields=[pipe.id for pipe in _pipes([each.info for each in matched])],
         other_fields=ids.other_ids(),
         period_us=round(period_s * US_PER_S),
+        cpu_fields=sorted(ids.CPU_IDS) if _has_modules(matched) else [],
+        cpu_period_us=round(_cpu_period_s(period_s) * US_PER_S),
     )
+
+
+def _has_modules(matched: Sequence[Matched]) -> bool:
+    return any(is_superchip(each.info.name) for each in matched)
+
+
+def _cpu_period_s(period_s: float) -> float:
+    return max(ids.CPU_PERIOD_S, period_s)
 
 
 def _pipes(gpus: Sequence[GpuInfo]) -> tuple[ids.PipeField, ...]:
@@ -57,7 +68,7 @@ class Entities:
 
 
 class DcgmSource:
-    """Pipe counters, clocks, power, energy, temperatures and errors by DCGM.
+    """Pipe counters, clocks, power, energy, temperatures and errors by DCGM, and the power of CPU and module.
 
     Args:
         client: It is watching.
@@ -102,7 +113,13 @@ class DcgmSource:
         self._heard_ns = clock.now_ns()
         self._begun = self._closed = False
         self._refused: dict[int, int] = {}
-        self._refuse(watching)
+        misses = {gpu.index: Misses(gpu.index, notes) for gpu in self.gpus}
+        self._modules = Modules(
+            {gpu.index: misses[gpu.index] for gpu in self.gpus if is_superchip(gpu.name)},
+            self._refused,
+            round(_cpu_period_s(period_s) * NS_PER_S),
+        )
+        self._arm(watching)
         pipes, period_ns = _pipes(self.gpus), round(period_s * NS_PER_S)
         self._period_ns = period_ns
         self._intervals = [
@@ -112,7 +129,7 @@ class DcgmSource:
                 period_ns=period_ns,
                 superchip=is_superchip(gpu.name),
                 refused=self._refused,
-                misses=Misses(gpu.index, notes),
+                misses=misses[gpu.index],
             )
             for gpu in self.gpus
         ]
@@ -128,6 +145,14 @@ class DcgmSource:
             self._notes.say(f"DCGM: reading counters failed ({error!r}); please report it")
             return []
 
+    def use_cpu_power(self, read_w: Callable[[int], float | None]) -> None:
+        """Have the power of the CPUs told where the engine does not tell it.
+
+        Args:
+            read_w: Returns the power in W of the CPU beside a GPU, by the GPU's index in the run; never waits.
+        """
+        self._modules.use_cpu_power(read_w)
+
     def processes(self) -> dict[str, list[int]] | None:
         """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""
         try:
@@ -142,7 +167,12 @@ class DcgmSource:
 
     def labels(self) -> list[str]:
         """Return by which engine each GPU is read (for ``doctor``)."""
-        return [f"GPU {each.info.index}: {self._place}, its GPU {each.entity}" for each in self._entities.matched]
+        return [self._label(each) for each in self._entities.matched]
+
+    def _label(self, gpu: Matched) -> str:
+        cpu = self._modules.cpus.get(gpu.info.index)
+        power = "" if cpu is None else f"; power of CPU and module: its CPU {cpu}"
+        return f"GPU {gpu.info.index}: {self._place}, its GPU {gpu.entity}{power}"
 
     def helper_cost(self) -> tuple[float, int]:
         """Return CPU time in s and largest resident memory in bytes of the process that reads DCGM."""
@@ -160,7 +190,7 @@ class DcgmSource:
             if isinstance(event, Samples):
                 self._take(event)
             elif isinstance(event, Watching):
-                self._refuse(event)
+                self._arm(event)
             else:
                 readings += self._completed(is_lost=True)
                 self._lose(event)
@@ -186,6 +216,8 @@ class DcgmSource:
                 each.flush()
             readings += each.readings(self._away)
         known = [reading for reading in readings if Quality.OK in reading.quality]
+        for reading in known:
+            self._modules.fill(reading)
         if known:
             self._outages.end(min(reading.start_ns for reading in known))
             self._away, self._failed = Quality.STALE, None
@@ -210,21 +242,30 @@ class DcgmSource:
             )
         by_gpu: dict[int, list[Sample]] = {gpu.index: [] for gpu in self.gpus}
         for value in fetch.values:
-            place = self._entities.places.get(value.entity)
-            if place is None:
-                continue
             at_ns = min(value.ts_us * NS_PER_US + offset_ns, fetch.fetched_ns)
             number = float("nan") if value.value is None else value.value
             answer = (ids.code_of_status(value.status), number)
-            by_gpu[place].append(Sample(self.clock.from_monotonic_ns(at_ns), value.field, answer))
+            sample = Sample(self.clock.from_monotonic_ns(at_ns), value.field, answer)
+            place = self._entities.places.get(value.entity)
+            if value.field in ids.CPU_IDS:
+                self._modules.take(value.entity, sample)
+            elif place is not None:
+                by_gpu[place].append(sample)
         fetched_ns = self.clock.from_monotonic_ns(fetch.fetched_ns)
         for each in self._intervals:
             each.take(by_gpu[each.gpu], fetched_ns=fetched_ns)
 
-    def _refuse(self, watching: Watching) -> None:
-        """Keep which fields are not watched; the intervals look into the same table."""
+    def _arm(self, watching: Watching) -> None:
+        """Keep which fields are not watched, and which CPU is whose; the intervals look into the same tables."""
         self._refused.clear()
         self._refused.update((field, ids.code_of_status(status)) for field, status in watching.refused.items())
+        cores = {each.info.index: each.cores for each in self._entities.matched}
+        unknown = self._modules.match(cores, watching.cpus)
+        if unknown:
+            self._notes.say(
+                f"{gpu_list(tuple(unknown))}: which of the host engine's CPUs shares the module is not known: "
+                "its power is not read there"
+            )
 
     def _lose(self, failed: Failed) -> None:
         self._away = Quality.ERROR

@@ -36,12 +36,16 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True, tag="watch"):
         pipe_fields: Profiling field ids (1001 and above): in a group and watch of their own.
         other_fields: Ordinary field ids.
         period_us: Time between samples.
+        cpu_fields: Field ids to read of every CPU that the engine knows; none: it is not asked for CPUs.
+        cpu_period_us: Time between samples of CPUs: their meters take long to answer.
     """
 
     entities: list[int]
     pipe_fields: list[int]
     other_fields: list[int]
     period_us: int
+    cpu_fields: list[int] = []
+    cpu_period_us: int = 1_000_000
 
 
 class EngineGpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +53,13 @@ class EngineGpu(msgspec.Struct, frozen=True, kw_only=True):
 
     entity: int
     static: dict[int, StaticValue]
+
+
+class EngineCpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A CPU as the engine knows it; ``cores`` are the kernel's numbers of its cores."""
+
+    entity: int
+    cores: list[int]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
@@ -69,17 +80,19 @@ class Watching(msgspec.Struct, frozen=True, kw_only=True, tag="watching"):
     Attributes:
         refused: Field ids that the engine would not watch, with its status.
         multiplexed: Entities whose pipe fields take turns, because the hardware cannot count all at once.
+        cpus: All that the engine knows, where fields of them were asked for.
     """
 
     refused: dict[int, int]
     multiplexed: list[int]
+    cpus: list[EngineCpu] = []
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True):
     """One sample of one field.
 
     Attributes:
-        entity: The engine's id of the GPU.
+        entity: The engine's id of the GPU; for a field of ``Watch.cpu_fields``, of the CPU.
         field: DCGM's field id.
         ts_us: The engine's wall clock when it took the sample, us since 1970.
         status: 0, BLANK or a negative status of DCGM; blanks that state a reason have that status.
@@ -101,7 +114,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, tag="samples"):
         wall_ns: This machine's wall clock at the same instant.
         cpu_s: CPU time of the process so far.
         rss_bytes: Its largest resident memory so far.
-        values: In order of time per GPU and field.
+        values: In order of time per entity and field.
     """
 
     fetched_ns: int

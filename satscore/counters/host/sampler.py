@@ -17,6 +17,8 @@ CPU_SHARE = 0.0018
 MAX_WAITING = 20_000
 """Readings handed over but not yet taken: some five hours, whatever the disk does."""
 _SMOOTHING = 0.2
+_ENDED_S = 0.5
+"""Within this time of a command's end whoever waits for it has said so."""
 
 
 class HostSampler:
@@ -80,7 +82,8 @@ class HostSampler:
     def _run(self) -> None:
         try:
             reader = HostReader(self._child_pid, self._owns, self._root)
-            if self._child_pid is not None and reader.no_command_reason:
+            # One that ended before anybody could look at it is no news.
+            if self._child_pid is not None and reader.no_command_reason and not self._stop.wait(_ENDED_S):
                 self._note(f"what the command's processes use of the host is not known: {reader.no_command_reason}")
             self._sample(reader)
         except Exception as error:  # noqa: BLE001 - evidence only: the run goes on without it

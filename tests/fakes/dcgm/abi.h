@@ -14,7 +14,7 @@ enum {
     ST_CONNECTION = -21, ST_GPU_NOT_SUPPORTED = -22, ST_MAX_LIMIT = -24, ST_DUPLICATE = -26, ST_MODULE = -33, ST_GROUP_EMPTY = -35,
 };
 enum { MAX_STRING = 256, MAX_BLOB = 4096, MAX_DEVICES = 32, MAX_GROUPS = 64, MAX_GROUP_FIELDS = 128, MAX_METRIC_GROUPS = 10,
-       MAX_METRIC_FIELDS = 64, MAX_CLOCKS = 256, MAX_ENTITIES = VERSION < 40000 ? 64 : 1024 };
+       MAX_METRIC_FIELDS = 64, MAX_CLOCKS = 256, MAX_CPUS = 8, MAX_CORES = 1024, MAX_ENTITIES = VERSION < 40000 ? 64 : 1024 };
 enum { TYPE_BINARY = 'b', TYPE_DOUBLE = 'd', TYPE_INTEGER = 'i', TYPE_STRING = 's' };
 enum { ENTITY_NONE = 0, ENTITY_GPU = 1, ENTITY_CPU = 7 };
 enum { LIVE_DATA = 1, MODE_AUTO = 1, MODE_MANUAL = 2 };
@@ -44,6 +44,11 @@ typedef struct { unsigned version, count; FieldGroupId id; char name[MAX_STRING]
 typedef struct { uint16_t major, minor; unsigned count; uint16_t fields[MAX_METRIC_FIELDS]; } MetricGroup;
 typedef struct { unsigned version, unused, gpu, count; MetricGroup groups[MAX_METRIC_GROUPS]; } MetricGroups;
 typedef struct { unsigned version; char text[2 * MAX_STRING]; } VersionInfo;
+
+typedef struct {
+    unsigned version, count;
+    struct { unsigned id; struct { unsigned version; uint64_t bitmask[MAX_CORES / 64]; } owned_cores; } cpus[MAX_CPUS];
+} CpuHierarchy;
 
 typedef struct {
     unsigned version;

@@ -11,7 +11,7 @@
  *
  * Script: one statement per line, '#' starts a comment; GPU is a number, '*', or cpuN; FIELD is an id or A-B;
  * later lines win.
- *   gpus COUNT | cpus COUNT | unsupported GPU
+ *   gpus COUNT | cpus COUNT | unsupported GPU       a CPU has 72 cores; without any, calls for CPUs are refused
  *   value GPU FIELD VALUE   a number, nan, text, or blank, not_found, not_supported, no_permission (blank values
  *                           with status 0), none (no sample is ever taken). A field without a statement is
  *                           not_supported; a profiling field is blank

@@ -25,6 +25,21 @@ int dcgmGetEntityGroupEntities(Handle handle, int entity_group, unsigned *ids, i
     return ST_OK;
 }
 
+/* CPU n has the cores from n * CPU_CORES on. */
+int dcgmGetCpuHierarchy(Handle handle, CpuHierarchy *out) {
+    REQUEST(handle);
+    if (!out) return ST_BAD_PARAMETER;
+    if (out->version != VERSION_WORD(CpuHierarchy, 1)) return ST_VERSION;
+    if (!script.cpus) return ST_MODULE;
+    *out = (CpuHierarchy){.version = out->version, .count = (unsigned)script.cpus};
+    for (unsigned cpu = 0; cpu < out->count; cpu++) {
+        out->cpus[cpu].id = cpu;
+        for (unsigned core = cpu * CPU_CORES; core < (cpu + 1) * CPU_CORES; core++)
+            out->cpus[cpu].owned_cores.bitmask[core / 64] |= 1ULL << core % 64;
+    }
+    return ST_OK;
+}
+
 static unsigned attribute(int gpu, unsigned field) {
     const ValueRule *rule = value_rule(gpu, field);
     if (rule && rule->kind == NUMBER) return (unsigned)rule->value;

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_GPUS = 16, MAX_RULES = 4096, MAX_WORDS = 80 };
+enum { MAX_GPUS = 16, CPU_CORES = 72, MAX_RULES = 4096, MAX_WORDS = 80 };
 enum State { UP, HANG, DEAD };
 enum Kind { NUMBER, TEXT, BLANK, NOT_FOUND, UNSUPPORTED, NO_PERMISSION, NONE };
 
@@ -96,7 +96,7 @@ static void parse_line(Script *s, char *line) {
     char *word = strtok(line, " \t"), *rest = strtok(NULL, "");
     if (!word || !rest) return;
     if (!strcmp(word, "gpus")) s->gpus = atoi(rest) < MAX_GPUS ? atoi(rest) : MAX_GPUS;
-    else if (!strcmp(word, "cpus")) s->cpus = atoi(rest);
+    else if (!strcmp(word, "cpus")) s->cpus = atoi(rest) < MAX_CPUS ? atoi(rest) : MAX_CPUS;
     else if (!strcmp(word, "gpm")) s->gpm = atoi(rest);
     else if (!strcmp(word, "paused")) s->paused = atoi(rest);
     else if (!strcmp(word, "generation")) s->generation = atoi(rest);

@@ -116,6 +116,11 @@ def dcgmGetEntityGroupEntities(dcgm_handle, entityGroup, flags):
     return ids[: count.value]
 
 
+@_bytes_in
+def dcgmGetCpuHierarchy(dcgm_handle):
+    return _filled("dcgmGetCpuHierarchy", structs.c_dcgmCpuHierarchy_v1, structs.dcgmCpuHierarchy_version1, dcgm_handle)
+
+
 def _filled(name, struct, version, handle, *args, **preset):
     out = struct()
     out.version = version

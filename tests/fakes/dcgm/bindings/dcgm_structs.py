@@ -11,7 +11,20 @@ import os
 import platform
 import string
 import threading
-from ctypes import c_byte, c_char, c_double, c_int, c_int64, c_short, c_uint, c_uint16, c_uint32, c_ushort, c_void_p
+from ctypes import (
+    c_byte,
+    c_char,
+    c_double,
+    c_int,
+    c_int64,
+    c_short,
+    c_uint,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_ushort,
+    c_void_p,
+)
 
 from variant import VERSION
 
@@ -248,6 +261,19 @@ c_dcgmProfGetMetricGroups_v3 = _struct(
     ("metricGroups", c_dcgmProfMetricGroupInfo_v2 * DCGM_PROF_MAX_NUM_GROUPS_V2),
 )
 dcgmProfGetMetricGroups_version3 = make_dcgm_version(c_dcgmProfGetMetricGroups_v3, 3)
+DCGM_MAX_NUM_CPUS, DCGM_MAX_NUM_CPU_CORES = 8, 1024
+c_dcgmCpuHierarchyOwnedCores_v1 = _struct(
+    "c_dcgmCpuHierarchyOwnedCores_v1", *_words("version"), ("bitmask", c_uint64 * (DCGM_MAX_NUM_CPU_CORES // 64))
+)
+c_dcgmCpuHierarchyCpu_v1 = _struct(
+    "c_dcgmCpuHierarchyCpu_v1", *_words("cpuId"), ("ownedCores", c_dcgmCpuHierarchyOwnedCores_v1)
+)
+c_dcgmCpuHierarchy_v1 = _struct(
+    "c_dcgmCpuHierarchy_v1",
+    *_words("version", "numCpus"),
+    ("cpus", c_dcgmCpuHierarchyCpu_v1 * DCGM_MAX_NUM_CPUS),
+)
+dcgmCpuHierarchy_version1 = make_dcgm_version(c_dcgmCpuHierarchy_v1, 1)
 c_dcgmVersionInfo_v2 = _struct(
     "c_dcgmVersionInfo_v2", *_words("version"), ("rawBuildInfoString", c_char * (2 * DCGM_MAX_STR_LENGTH))
 )
