@@ -21,7 +21,7 @@ class Kind(enum.Enum):
 
 
 class Quality(enum.IntEnum):
-    """Why a value is unknown; OK if it is known. Stored as one byte per field and reading."""
+    """Why a value is unknown; OK if it is known. A recording has four bits for it."""
 
     OK = 0
     NOT_READ = 1

@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import nanoarrow as na
 from nanoarrow import ipc
@@ -24,6 +24,7 @@ from satscore.record.files import FILE_MODE
 _CONTINUATION = b"\xff\xff\xff\xff"
 """What every message of an Arrow IPC stream begins with."""
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
+_Decoded = TypeVar("_Decoded")
 
 
 class ArrowWriter:
@@ -146,8 +147,8 @@ class ArrowFile:
         except OSError:
             return 0.0
 
-    def arrays(self) -> Iterator[tuple[dict[str, object], int]]:
-        """Yield every whole batch as a buffer per column, by name, and its length; a part at the end is left out."""
+    def arrays(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield every whole batch as a view per column, by name, and its length; a part at the end is left out."""
         stream = iter(na.c_array_stream(self._stream()))
         while True:
             try:
@@ -157,7 +158,22 @@ class ArrowFile:
             except (ValueError, RuntimeError, OSError):
                 self.cut_off = True
                 return
-            yield dict(zip(self.names, (child.buffer(1) for child in batch.children), strict=True)), batch.length
+            yield dict(zip(self.names, batch.children, strict=True)), batch.length
+
+    def decoded(self, decode: Callable[[dict[str, Any], int], _Decoded]) -> Iterator[_Decoded]:
+        """Yield what ``decode`` makes of every whole batch, given as by ``arrays``.
+
+        Raises:
+            RecordError: A batch that cannot be decoded.
+        """
+        for columns, n in self.arrays():
+            try:
+                decoded = decode(columns, n)
+            except (ValueError, IndexError, RuntimeError) as error:
+                raise RecordError(
+                    f"{self.path}: a batch cannot be read: {error}", hint="the file was damaged"
+                ) from error
+            yield decoded
 
     def _stream(self) -> na.ArrayStream:
         return na.ArrayStream.from_path(str(self.path))

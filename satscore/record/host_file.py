@@ -4,12 +4,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import nanoarrow as na
 import numpy as np
 
 from satscore.core.host import HOST_FIELDS, HostInfo, HostReading
+from satscore.core.readings import IntArray
 from satscore.errors import RecordError
 from satscore.record.arrow_file import ArrowFile, ArrowWriter, rewrite
 from satscore.record.run_file import decode_checked
@@ -97,7 +99,7 @@ class HostRecording(ArrowFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, HOST_KEY, "recording of the host", _HINT)
-        self.header = decode_checked(self.header_json, HostHeader, f"{path} (header)")  # type: ignore[type-var]
+        self.header = decode_checked(self.header_json, HostHeader, f"{path} (header)")
         types = {column.name: column.type for column in self.schema.fields}
         wanted = dict.fromkeys(_TIMES, na.Type.INT64)
         wanted |= {field.name: na.Type.FLOAT for field in HOST_FIELDS if field.name in types}
@@ -116,18 +118,23 @@ class HostRecording(ArrowFile):
             RecordError: Times that no run could have.
         """
         last_ns: int | None = None
-        for columns, n in self.arrays():
-            start, end = (np.asarray(columns[name], dtype=np.int64) for name in _TIMES)
+        for start, end, rows in self.decoded(self._rows):
+            n = len(start)
             if n and last_ns is None:
                 last_ns = int(start[0])
             if n and not _is_in_order(start, end, last_ns or 0):
                 raise RecordError(f"{self.path}: times that are not in order", hint="the file was damaged")
             last_ns = int(end[-1]) if n else last_ns
-            known = {name: np.asarray(columns[name], dtype=np.float64).tolist() for name in self._names}
-            unknown = [math.nan] * n
-            rows = zip(*(known.get(field.name, unknown) for field in HOST_FIELDS), strict=True)
             each = zip(start.tolist(), end.tolist(), rows, strict=True)
-            yield [HostReading(start_ns, end_ns, list(row)) for start_ns, end_ns, row in each]
+            yield [HostReading(start_ns, end_ns, row) for start_ns, end_ns, row in each]
+
+    def _rows(self, columns: dict[str, Any], n: int) -> tuple[IntArray, IntArray, list[list[float]]]:
+        """Return starts and ends of a batch in ns, and the values of each reading."""
+        start, end = (np.asarray(columns[name].buffer(1), dtype=np.int64) for name in _TIMES)
+        known = {name: np.asarray(columns[name].buffer(1), dtype=np.float64).tolist() for name in self._names}
+        unknown = [math.nan] * n
+        rows = zip(*(known.get(field.name, unknown) for field in HOST_FIELDS), strict=True)
+        return start, end, [list(row) for row in rows]
 
 
 def repair_host(recording: HostRecording) -> None:
@@ -139,7 +146,7 @@ def repair_host(recording: HostRecording) -> None:
     rewrite(recording.path, lambda path: HostWriter(path, recording.header), recording.batches())
 
 
-def _is_in_order(start: "np.typing.NDArray[np.int64]", end: "np.typing.NDArray[np.int64]", last_ns: int) -> bool:
+def _is_in_order(start: IntArray, end: IntArray, last_ns: int) -> bool:
     times = np.concatenate([[last_ns], np.stack([start, end], axis=1).reshape(-1)]).tolist()
     return all(0 <= later - earlier <= _LONGEST_NS for earlier, later in itertools.pairwise(times))
 

@@ -13,7 +13,8 @@ from satscore.errors import RecordError
 from satscore.record.files import write_atomic
 
 RUN_FILE = "run.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of all files of a run. 1: in recordings of readings a byte per quality, and every counter a column of its own."""
 END_ROOM_BYTES = 4096
 """Kept free in the file of a run that goes on, so that a disk which is full at its end holds the end."""
 
@@ -71,7 +72,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 class StreamHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What one recording of readings is about; stored in the Arrow schema's metadata.
 
-    ``fields`` is the order of the quality bytes; ``grid_offset_ns`` is wall time minus the axis of
+    ``fields`` is the order of the qualities; ``grid_offset_ns`` is wall time minus the axis of
     the readings' times.
     """
 
@@ -88,7 +89,7 @@ class StreamHeader(msgspec.Struct, frozen=True, kw_only=True):
     gpus: list[GpuInfo]
 
 
-_T = TypeVar("_T", RunFile, StreamHeader)
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 def json_text(text: str) -> str:

@@ -19,14 +19,14 @@ from satscore.counters.clock import ManualClock, MonotonicClock, ScaledClock
 from satscore.counters.replay import Recorded, ReplaySource, ReplaySpec, parse_replay
 from satscore.counters.select import no_pipes_reason, open_source
 from satscore.errors import CounterError, RecordError
-from satscore.record.run_file import StreamHeader
+from satscore.record.run_file import FORMAT_VERSION, StreamHeader
 from satscore.record.stream import Recording, StreamWriter
 from satscore.run.replay import rebuild
 from satscore.run.replay_source import check_replay, open_replay
 from satscore.run.results import summarise
 from satscore.run.session import Session
 from satscore.views.text import render
-from tests.unit.runs import COMMAND, H200_INFO, MODELS, NS, Run, batches, measured, rows, simulated
+from tests.unit.runs import COMMAND, H200_INFO, MODELS, NS, Run, batches, joined, measured, rows, simulated
 from tests.unit.scenes import E1, IDLE
 from tests.unit.sim_runs import run_end, run_file, run_start
 from tests.unit.test_session import record
@@ -337,8 +337,21 @@ def test_a_header_without_gpus_is_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path):
-    write(tmp_path / "r.arrows", [MEASURED.table], msgspec.structs.replace(MEASURED.header, format_version=2))
-    assert "format_version 2 is newer" in refused(tmp_path / "r.arrows")
+    path, now = tmp_path / "r.arrows", f'"format_version":{FORMAT_VERSION}'.encode()
+    write(path, [MEASURED.table], MEASURED.header)
+    assert now in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(now, b'"format_version":9'))
+    assert "format_version 9 is newer" in refused(path)
+
+
+def test_a_recording_of_format_1_is_played():
+    spec = ReplaySpec(path=Path(__file__).parents[1] / "recordings" / "readings-format-1.arrows")
+    recorded = joined(list(Recording(spec.path).batches()))
+    source = open_replay(spec, 0)[0]
+    source.read()
+    source.clock = ManualClock(int(recorded.end_ns.max()))
+    same(source.read(), recorded)
+    assert len(recorded) == 15
 
 
 def test_a_file_cut_anywhere_plays_its_whole_batches_or_is_refused(tmp_path):
@@ -370,6 +383,15 @@ COLUMNS = {
         lambda t, pa: t.set_column(3, "engine_active_frac", pa.array(["x"] * len(t))),
         "engine_active_frac",
     ),
+    "what is rare is missing": (lambda t, pa: t.drop_columns(["sparse"]), "sparse"),
+    "what is rare is no list": (
+        lambda t, pa: t.set_column(len(t.columns) - 2, "sparse", pa.array([1.0] * len(t), pa.float32())),
+        "sparse",
+    ),
+    "what is rare is a list of numbers": (
+        lambda t, pa: t.set_column(len(t.columns) - 2, "sparse", pa.array([[1.0]] * len(t))),
+        "sparse",
+    ),
     "quality is narrow": (
         lambda t, pa: t.set_column(len(t.columns) - 1, "quality", pa.array([b"ab"] * len(t), pa.binary(2))),
         "quality",
@@ -392,7 +414,7 @@ def test_columns_that_are_not_ours_are_named(tmp_path, name):
 
 def test_a_reason_of_a_later_version_is_an_error_of_the_driver(tmp_path):
     table = replace(MEASURED.table, quality=MEASURED.table.quality.copy(), values=MEASURED.table.values.copy())
-    table.quality[:, INDEX["temp_gpu_c"]] = 77
+    table.quality[:, INDEX["temp_gpu_c"]] = 14
     table.values[:, INDEX["temp_gpu_c"]] = np.nan
     write(tmp_path / "r.arrows", [table], MEASURED.header)
     (read,) = Recording(tmp_path / "r.arrows").batches()
