@@ -1,20 +1,16 @@
 """What a look at the machine and at its counters means for a user: one sentence and one remedy per check."""
 
-import math
 from collections.abc import Iterator, Sequence
 
-from satscore.core.diagnosis import Check, CheckStatus, Examined, GpuFinding, SourceFinding
+from satscore.core.checks_gpu import gpu_checks
+from satscore.core.diagnosis import Check, CheckStatus, Examined, SourceFinding, is_before_gpm
+from satscore.core.host import HOST_INDEX, HostInfo
 from satscore.core.machine import Machine
 
-SLOW_READ_S = 0.05
-LATE_TIMER_S = 0.05
-READ_SHARE = 10
-"""A period of so many read times leaves the driver nine tenths of the time."""
-MAX_PERIOD_S = 60
 WITHOUT_DRIVER = ("sim", "replay")
 PIPE_SOURCES = ("gpm", "dcgm")
-GPM_SINCE = (9, 0)
-"""Compute capability from which on the driver gives pipe counters to users."""
+REFUSED_TEXT = "no permission"
+"""What a source says that is refused its counters."""
 _PASS_THROUGH = {
     "Docker": "start the container with --gpus all",
     "Podman": "start the container with --device nvidia.com/gpu=all",
@@ -38,9 +34,10 @@ def checks_of(machine: Machine | str, found: Examined | None, sources: Sequence[
         checks += _hidden(machine, found)
         checks += _profiling(machine, sources)
     if found is not None:
-        checks += _gpus(found)
-        checks += _timing(found)
+        checks += gpu_checks(found)
     checks += _dcgm(machine, found)
+    if isinstance(machine, Machine) and found is not None and found.kind == "measured":
+        checks += _host(machine.host)
     checks += _run_directory(machine)
     return checks
 
@@ -56,7 +53,8 @@ def _driver(machine: Machine, found: Examined | None) -> Iterator[Check]:
         return
     if found is not None and found.driver_version:
         cuda = f" (CUDA {found.cuda_driver_version})" if found.cuda_driver_version else ""
-        yield Check(name="driver", status="ok", text=f"{found.driver_version}{cuda}, library {found.library or '?'}")
+        library = f", library {found.library}" if found.library else ""  # DCGM alone needs none here
+        yield Check(name="driver", status="ok", text=f"{found.driver_version}{cuda}{library}")
     elif machine.kernel_driver:
         yield Check(
             name="driver",
@@ -112,7 +110,7 @@ def _hidden(machine: Machine, found: Examined | None) -> Iterator[Check]:
 
 
 def _profiling(machine: Machine, sources: Sequence[SourceFinding]) -> Iterator[Check]:
-    refused = [s for s in sources if s.name in PIPE_SOURCES and s.status == "no" and "no permission" in s.text]
+    refused = [s for s in sources if s.name in PIPE_SOURCES and s.status == "no" and REFUSED_TEXT in s.text]
     if not machine.admin_only or not refused:
         return
     yield Check(
@@ -123,84 +121,9 @@ def _profiling(machine: Machine, sources: Sequence[SourceFinding]) -> Iterator[C
     )
 
 
-def _gpus(found: Examined) -> Iterator[Check]:
-    if any(gpu.mig_enabled for gpu in found.gpus):
-        yield Check(
-            name="MIG",
-            status="problem",
-            text="MIG is on: counters and bounds of a slice are not known",
-            remedy="use a GPU without MIG",
-        )
-    else:
-        yield _model(found.gpus)
-    yield from _ceilings(found)
-    if found.kind == "measured":
-        yield from _scopes(found)
-        yield _processes(found)
-
-
-def _model(gpus: Sequence[GpuFinding]) -> Check:
-    unknown = [gpu for gpu in gpus if gpu.model_id is None]
-    if not unknown:
-        ids = ", ".join(dict.fromkeys(gpu.model_id or "" for gpu in gpus))
-        return Check(name="hardware model", status="ok", text=ids)
-    reason, _, remedy = (unknown[0].model_note or "").partition(". No peaks of a similar part are used: ")
-    return Check(name="hardware model", status="problem", text=reason, remedy=remedy.rstrip("."))
-
-
-def _ceilings(found: Examined) -> Iterator[Check]:
-    if any(gpu.ceilings_at_other_cap for gpu in found.gpus):
-        yield Check(
-            name="ceilings",
-            status="warning",
-            text="the attainable rates known are of another power cap, or of a vBoost level that may not be this one",
-            remedy="the score is right, 'of the attainable' is not exact: grade C",
-        )
-    elif found.gpus and all(gpu.vboost_level is None for gpu in found.gpus):
-        yield Check(name="vBoost", status="unknown", text="the level is not known; it moves the attainable rates")
-    lacking = dict.fromkeys(f"{r} of {gpu.model_id}" for gpu in found.gpus for r in gpu.ceilings_missing)
-    if lacking:
-        text = f"no attainable rate is known for {', '.join(lacking)}: 100 % of the datasheet is taken"
-        yield Check(name="ceilings", status="warning", text=text)
-
-
-def _scopes(found: Examined) -> Iterator[Check]:
-    """Tell by which counter power and energy are read, once where it is the same on all GPUs."""
-    by_counter: dict[str, list[str]] = {}
-    for label in dict.fromkeys(line.partition(": ")[2] for line in found.labels):
-        scope, _, counter = label.partition(": ")
-        if counter != "refused":
-            by_counter.setdefault(counter, []).append(scope)
-    if by_counter:
-        text = ", ".join(f"{' and '.join(scopes)} by {counter}" for counter, scopes in by_counter.items())
-        yield Check(name="power scopes", status="ok", text=text)
-
-
-def _processes(found: Examined) -> Check:
-    if found.processes_readable:
-        return Check(name="process lists", status="ok", text="readable")
-    text = "not readable: which GPUs a command uses is taken from CUDA_VISIBLE_DEVICES alone"
-    return Check(name="process lists", status="unknown", text=text)
-
-
-def _timing(found: Examined) -> Iterator[Check]:
-    if found.kind != "measured":
-        return
-    timing = found.timing
-    text = f"a read takes {1e3 * timing.read_mean_s:.1f} ms, the timer was {1e3 * timing.timer_late_max_s:.1f} ms late"
-    if timing.read_mean_s > SLOW_READ_S:
-        period_s = min(MAX_PERIOD_S, max(1, math.ceil(READ_SHARE * timing.read_mean_s)))
-        remedy = f"this driver is slow: use --period {period_s}"
-        yield Check(name="timing", status="warning", text=text, remedy=remedy)
-    elif timing.timer_late_max_s > LATE_TIMER_S:
-        yield Check(name="timing", status="warning", text=text, remedy="the processor was busy: reads come late")
-    else:
-        yield Check(name="timing", status="ok", text=text)
-
-
 def _dcgm(machine: Machine | str, found: Examined | None) -> Iterator[Check]:
     """Say where DCGM would help: where the driver itself gives users no pipe counters."""
-    if found is None or found.has_pipe_counters or not _before_gpm(found):
+    if found is None or found.has_pipe_counters or not is_before_gpm(found):
         return
     here = "is" if isinstance(machine, Machine) and machine.has_host_engine else "is not"
     yield Check(
@@ -211,9 +134,23 @@ def _dcgm(machine: Machine | str, found: Examined | None) -> Iterator[Check]:
     )
 
 
-def _before_gpm(found: Examined) -> bool:
-    known = [gpu.compute_capability for gpu in found.gpus if gpu.compute_capability is not None]
-    return bool(known) and all(capability < GPM_SINCE for capability in known)
+def _host(host: HostInfo) -> Iterator[Check]:
+    """Say what of the host cannot be told beside a run: then findings about the host are not judged, or by less."""
+    fields = [name for name in host.missing if name in HOST_INDEX]
+    if not fields:
+        cpus = "" if host.cpus_usable_count is None else f", {host.cpus_usable_count:g} CPUs usable"
+        yield Check(name="host evidence", status="ok", text=f"readable{cpus}")
+        return
+    reasons = dict.fromkeys(host.missing[name] for name in fields)
+    pressure = all(name.startswith("pressure_") for name in fields)
+    yield Check(
+        name="host evidence",
+        status="unknown",
+        text=f"without {', '.join(fields)} ({'; '.join(reasons)})",
+        remedy="boot the kernel with psi=1; the other evidence is enough for most findings"
+        if pressure
+        else "a restricted /proc or /sys (container, hidepid); the score needs none of it",
+    )
 
 
 def _run_directory(machine: Machine | str) -> Iterator[Check]:

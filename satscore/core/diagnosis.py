@@ -3,76 +3,40 @@
 No numpy here: doctor's own process stays without threads, because it forks (run/apart.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-from satscore.core.fields import INDEX, Quality, Reading
-from satscore.core.summary_gpu import GpuHealth
+from satscore.core.counter_groups import CounterGroup
 
 DIAGNOSIS_VERSION = "1.1"
 GPM_SINCE = (9, 0)
 """Compute capability from which on the driver itself gives pipe counters."""
-GROUPS: dict[str, tuple[str, ...]] = {
-    "pipes": (
-        "engine_active_frac",
-        "sm_active_frac",
-        "sm_occupancy_frac",
-        "tensor_active_frac",
-        "tensor_hmma_active_frac",
-        "tensor_imma_active_frac",
-        "tensor_dfma_active_frac",
-        "tensor_dmma_active_frac",
-        "fp64_active_frac",
-        "fp32_active_frac",
-        "fp16_active_frac",
-        "integer_active_frac",
-        "dram_active_frac",
-    ),
-    "clocks": ("sm_clock_mhz", "mem_clock_mhz"),
-    "power GPU": ("power_gpu_w", "power_limit_gpu_w", "energy_gpu_j"),
-    "power module": ("power_module_w", "power_limit_module_w", "energy_module_j", "power_cpu_w"),
-    "throttle reasons": (
-        "throttle_power_frac",
-        "throttle_thermal_frac",
-        "throttle_hw_frac",
-        "throttle_board_frac",
-        "throttle_sync_boost_frac",
-        "throttle_app_clocks_frac",
-    ),
-    "memory": ("memory_used_bytes",),
-    "temperatures": ("temp_gpu_c", "temp_mem_c"),
-    "utilisation": ("gpu_util_frac",),
-    "nvlink": ("nvlink_tx_bytes_s", "nvlink_rx_bytes_s"),
-    "pcie": ("pcie_tx_bytes_s", "pcie_rx_bytes_s"),
-    "c2c": ("c2c_tx_bytes_s", "c2c_rx_bytes_s"),
-    "errors": ("ecc_corrected_count", "ecc_uncorrected_count", "xid_count", "remapped_rows_count"),
-    "link health": (
-        "pcie_generation",
-        "pcie_lanes_count",
-        "pcie_replay_count",
-        "nvlink_active_count",
-        "nvlink_error_count",
-    ),
-}
-"""Every field of a reading, in the groups by which people ask for them."""
-
-GroupStatus = Literal["known", "partly", "unknown", "absent"]
 CheckStatus = Literal["ok", "warning", "problem", "unknown"]
 SourceStatus = Literal["yes", "no", "not tried"]
 
 
-class CounterGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of one group of counters a source could read.
+class HealthFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """The health of one GPU while doctor looked; None where it does not tell."""
 
-    ``absent``: this kind of GPU has none of it, which is no gap. ``missing`` has, per field that was not
-    known on every GPU, the reason.
-    """
-
-    name: str
-    status: GroupStatus
-    missing: dict[str, str]
+    processes_count: int | None = None
+    """Processes that compute there, whosever they are."""
+    remapped_rows_count: int | None = None
+    """Memory rows that were remapped before."""
+    temp_margin_c: float | None = None
+    """How far it stayed below the temperature at which it slows itself down."""
+    pcie_generation: int | None = None
+    """As last read, under load or not: at idle it is lowered to save power."""
+    pcie_generation_max: int | None = None
+    pcie_lanes_count: int | None = None
+    pcie_lanes_max_count: int | None = None
+    pcie_lost_frac: float | None = None
+    """Share of the PCIe bandwidth that was missing under load; None: there was no load."""
+    nvlink_active_count: int | None = None
+    nvlink_count: int | None = None
+    nvlink_lost_frac: float | None = None
+    """Share of the connections that was not active; None: not read while doctor looked."""
 
 
 class GpuFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,11 +64,7 @@ class GpuFinding(msgspec.Struct, frozen=True, kw_only=True):
     module_cap_source: str | None = None
     may_have_vboost: bool = False
     vboost_source: str | None = None
-    health: GpuHealth | None = None
-    """While doctor looked; processes of others are all that computed there. PCIe: under load only."""
-    pcie_generation_now: int | None = None
-    """As last read, under load or not: at idle it is lowered to save power."""
-    pcie_lanes_now_count: int | None = None
+    health: HealthFinding = HealthFinding()
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,56 +146,6 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """The best that is possible here."""
     grade_reason: str
     """Why not better."""
-
-
-def group_counters(
-    readings: Sequence[Reading], reason_texts: Mapping[Quality, str], absent: Sequence[str] = ()
-) -> list[CounterGroup]:
-    """Return how much of each group was read on all GPUs.
-
-    A field is known on a GPU if any reading has it: error counts stand in few readings by design.
-
-    Args:
-        readings: Of any GPUs; none means that nothing is known.
-        reason_texts: What the reasons are called.
-        absent: Fields that these GPUs cannot have.
-    """
-    return [_group(name, fields, readings, reason_texts, absent) for name, fields in GROUPS.items()]
-
-
-def _group(
-    name: str,
-    fields: Sequence[str],
-    readings: Sequence[Reading],
-    reason_texts: Mapping[Quality, str],
-    absent: Sequence[str],
-) -> CounterGroup:
-    missing: dict[str, str] = {}
-    for field in fields:
-        reason = _reason(field, readings)
-        if reason is not Quality.OK:
-            missing[field] = reason_texts[reason]
-    if not missing:
-        status: GroupStatus = "known"
-    elif set(missing) == set(fields) and set(fields) <= set(absent):
-        status = "absent"
-    else:
-        status = "partly" if len(missing) < len(fields) else "unknown"
-    return CounterGroup(name=name, status=status, missing=missing)
-
-
-def _reason(field: str, readings: Sequence[Reading]) -> Quality:
-    """Return OK if every GPU had the field at least once, else the reason that the first GPU without it gave last."""
-    by_gpu: dict[int, list[Quality]] = {}
-    for reading in readings:
-        by_gpu.setdefault(reading.gpu, []).append(Quality(reading.quality[INDEX[field]]))
-    for qualities in by_gpu.values():
-        if qualities[-1] is Quality.GPU_LOST:
-            return Quality.GPU_LOST
-        if Quality.OK not in qualities:
-            told = [quality for quality in qualities if quality is not Quality.NOT_READ]
-            return (told or qualities)[-1]
-    return Quality.OK if by_gpu else Quality.NOT_READ
 
 
 def best_source(sources: Sequence[SourceFinding]) -> SourceFinding | None:

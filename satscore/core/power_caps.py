@@ -1,12 +1,9 @@
 """Which of a GPU's power caps holds it down, where its module has one too."""
 
-from typing import Literal
-
 import msgspec
 
+from satscore.core.summary_gpu import PowerState
 from satscore.core.window_rows import POWER_HIGH_FRAC
-
-PowerState = Literal["gpu-limited", "module-limited"]
 
 
 class PowerCaps(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,8 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from satscore.core.power_caps import PowerState
-
+PowerState = Literal["gpu-limited", "module-limited"]
 Grade = Literal["A", "B", "C", "D"]
 GpuUse = Literal["process", "environment", "visible", "assumed"]
 """How it is known that the command uses a GPU: it computes there; the environment of its processes shows

@@ -101,6 +101,10 @@ class NvmlSource:
         """Return, per GPU, by which counter each power and energy scope is read (for ``doctor``)."""
         return [f"GPU {device.gpu}: {label}" for device in self._devices for label in device.ticks.labels()]
 
+    def nvlinks_active(self) -> dict[int, int | None]:
+        """Return how many NVLink connections were active when last asked, by GPU of the run (for ``doctor``)."""
+        return {device.gpu: device.health.nvlink_active_count() for device in self._devices}
+
     def close(self) -> None:
         """Release samples, events and the library; a second call does nothing."""
         devices, self._devices = self._devices, []

@@ -82,6 +82,11 @@ class HealthReader:
         code, count = self._count
         return int(count) if code == ids.OK else None
 
+    def nvlink_active_count(self) -> int | None:
+        """Return how many of them were active at the last poll; None if it does not say."""
+        code, active = self._active
+        return int(active) if code == ids.OK else None
+
     def remapped_rows_count(self) -> int | None:
         """Return how many rows of the memory were remapped up to the last poll; None if it does not say."""
         counts = [self._fields.get(entry, (ids.NO_VALUE, math.nan)) for entry in _ROWS]

@@ -56,7 +56,10 @@ OUR_WORDS = frozenset({"schema_version", "satscore_version", "data_kind", "kind"
 
 
 def diagnose(wanted: str, out: str | None, environ: Mapping[str, str], *, dcgm: str | None = None) -> Diagnosis:
-    """Return what can be read here, and why not; a driver that hangs costs STALL_S, once.
+    """Return what can be read here, and why not.
+
+    A driver that hangs costs STALL_S, once; with DCGM's bindings here it may cost DCGM's own limits too, as does a
+    host engine that hangs.
 
     Args:
         wanted: The source to look at; ``auto`` for all that a run would try.

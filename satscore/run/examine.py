@@ -1,36 +1,30 @@
-"""Open a source, read it for a second, score what came: what ``doctor`` knows of a source it knows from this."""
+"""Open a source, read it for a second, look beside it: what ``doctor`` knows of a source it knows from this."""
 
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
-from satscore.core.diagnosis import Examined, GpuFinding, SourceFinding, Timing, group_counters
+from satscore.core.diagnosis import SourceFinding, Timing
 from satscore.core.fields import Reading
-from satscore.core.readings import table_of
-from satscore.core.summarise import MISSING_TEXT, GpuResult, ScopeContext, is_doubtful, score_of
-from satscore.core.summary_gpu import Score
-from satscore.core.sums import merge_all
 from satscore.core.units import NS_PER_S
-from satscore.counters.nvml import NO_PIPES_TEXT
-from satscore.counters.nvml_scopes import SUPERCHIP_FIELDS, is_superchip
+from satscore.core.vboost import Vboost
+from satscore.counters.grace import GracePower
 from satscore.counters.replay import ReplaySpec
 from satscore.counters.select import open_source
 from satscore.counters.source import Source
+from satscore.counters.vboost import DEADLINE_S, VboostReader
+from satscore.run.examined import Beside, judge
 from satscore.run.lookout import GpuChoice
-from satscore.run.models import folder_to_add
-from satscore.run.module_cap import known_hardware
 from satscore.run.replay_source import open_replay
-from satscore.run.session import Session
 
 INTERVALS = 6
 INTERVAL_NS = 200_000_000
 """Six reads of the default period: error counts come once a second. Of real time, where a simulation is slow."""
-LIBRARY = "libnvidia-ml.so"
+_STAGES = {"sim": "opening", "replay": "opening", "dcgm": "opening DCGM"}
 
 Say = Callable[[str], None]
 
@@ -48,7 +42,7 @@ def examine(name: str, spec: str, say: Say, *, dcgm: str | None = None) -> bytes
 
 
 def _examine(name: str, spec: str, say: Say, dcgm: str | None) -> SourceFinding:
-    say("opening the driver" if name not in ("sim", "replay") else "opening")
+    say(_STAGES.get(name, "opening the driver"))
     choice = GpuChoice(os.environ)
     begun_ns = time.monotonic_ns()
     source, notes = open_source(spec, choice.choose, lambda replay: _open_replay(replay, begun_ns), dcgm=dcgm)
@@ -56,20 +50,43 @@ def _examine(name: str, spec: str, say: Say, dcgm: str | None) -> SourceFinding:
     open_s = (time.monotonic_ns() - begun_ns) / NS_PER_S
     if source is None:
         return SourceFinding(name=name, status="no", text="; ".join([*notes, *placement]))
+    looks = _Looks(source)
     readings, timing = _read(source, open_s, say)
     say("asking for the processes on the GPUs")
     processes = source.processes()
-    say("scoring")
-    found = _judge(source, readings, timing)
-    found = msgspec.structs.replace(
-        found,
-        notes=[*placement, *found.notes],
+    say("waiting for nvidia-smi")
+    beside = Beside(
+        processes=processes,
         gpus_shown_count=len(choice.machine) or len(source.gpus),
-        processes_readable=processes is not None,
+        vboost=looks.vboost(),
+        cpu_power_notes=looks.cpu_power_notes(),
     )
-    say("closing the driver")
+    say("scoring")
+    found = judge(source, readings, INTERVALS, timing, beside)
+    found = msgspec.structs.replace(found, notes=[*placement, *found.notes])
+    say("closing")
     source.close()
     return SourceFinding(name=name, status="yes", text=_what(source, timing), examined=found)
+
+
+class _Looks:
+    """What is asked beside the counters of measured GPUs, as beside a run."""
+
+    def __init__(self, source: Source) -> None:
+        gpus = source.gpus if source.kind == "measured" else ()
+        self._vboost = VboostReader()
+        self._vboost.start(gpus)
+        self._power = GracePower(gpus)
+        use_cpu_power: Callable[[Callable[[int], float | None]], None] | None = getattr(source, "use_cpu_power", None)
+        if use_cpu_power is not None:
+            use_cpu_power(self._power.read_w)
+
+    def vboost(self) -> Vboost:
+        return self._vboost.levels(DEADLINE_S + 1.0, threading.Event())
+
+    def cpu_power_notes(self) -> list[str]:
+        self._power.close()
+        return self._power.notes
 
 
 def _open_replay(spec: ReplaySpec, begun_ns: int) -> Source:
@@ -106,79 +123,3 @@ def _read(source: Source, open_s: float, say: Say) -> tuple[list[Reading], Timin
         read_max_s=max(took_ns) / NS_PER_S,
         timer_late_max_s=max(late_ns) / NS_PER_S,
     )
-
-
-def _judge(source: Source, readings: Sequence[Reading], timing: Timing) -> Examined:
-    results, score, notes = _score(source, readings)
-    if source.kind == "measured":  # what is simulated or replayed, and for how long, is no news here
-        notes += source.notes()
-    first = source.gpus[0] if source.gpus else None
-    absent = [] if any(is_superchip(gpu.name) for gpu in source.gpus) else SUPERCHIP_FIELDS
-    labels: Callable[[], list[str]] = getattr(source, "labels", list)
-    return Examined(
-        kind=source.kind,
-        has_pipe_counters=source.has_pipe_counters,
-        reads_count=INTERVALS,
-        timing=timing,
-        gpus=[_gpu(result) for result in results],
-        counters=group_counters(readings, MISSING_TEXT, absent),
-        labels=labels(),
-        gpus_shown_count=len(source.gpus),
-        processes_readable=False,
-        library=_library(),
-        driver_version=first.driver_version if first else None,
-        cuda_driver_version=first.cuda_driver_version if first else None,
-        grade=score.grade,
-        coverage_frac=score.coverage_frac,
-        no_score_reason=score.missing.get("score_pct"),
-        notes=[note for note in notes if note != NO_PIPES_TEXT],
-    )
-
-
-def _score(source: Source, readings: Sequence[Reading]) -> tuple[Sequence[GpuResult], Score, list[str]]:
-    """Score by the code of a run, so that doctor promises no grade that a run would not get."""
-    gpus, models, notes = known_hardware(source, os.environ)
-    folder = folder_to_add(os.environ)
-    session = Session(gpus, models, profile="train", dtype=None, grid_offset_ns=0, model_folder=folder)
-    session.add(table_of(readings))
-    session.close()
-    results = session.result(rank=0, local_rank=None, hostname="").gpus
-    unmodelled = next((result.model_note or "no hardware model" for result in results if result.model is None), None)
-    context = ScopeContext(
-        profile="train",
-        has_pipe_counters=source.has_pipe_counters,
-        no_score_reason=unmodelled if source.has_pipe_counters else "this source reads no pipe counters",
-        is_doubtful=is_doubtful(results),
-        dtype=None,
-    )
-    score = score_of(merge_all(result.sums for result in results), context)
-    return results, score, [*notes, *session.notes()]
-
-
-def _gpu(result: GpuResult) -> GpuFinding:
-    info = result.info
-    return GpuFinding(
-        number=info.index if info.nvml_index is None else info.nvml_index,
-        uuid=info.uuid,
-        name=info.name,
-        compute_capability=info.compute_capability,
-        mig_enabled=info.mig_enabled,
-        model_id=result.model.id if result.model else None,
-        model_note=result.model_note,
-        power_limit_gpu_w=info.power_limit_gpu_w,
-        power_limit_module_w=info.power_limit_module_w,
-        module_cap_w=info.module_cap_w,
-        vboost_level=info.vboost_level,
-        pipes_multiplexed=info.pipes_multiplexed,
-        ceilings_at_other_cap=result.bounds.ceilings_at_other_cap,
-        ceilings_missing=list(result.bounds.ceilings_missing) if result.model else [],
-    )
-
-
-def _library() -> str | None:
-    """Return which file is loaded as the driver library: the first found is not always the driver's."""
-    try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((line[line.index("/") :] for line in lines if f"/{LIBRARY}" in line), None)

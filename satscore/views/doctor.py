@@ -96,11 +96,11 @@ def _alike(gpus: Sequence[GpuFinding]) -> Iterator[tuple[str, GpuFinding]]:
 def _gpu(gpu: GpuFinding) -> str:
     limits = (("GPU", gpu.power_limit_gpu_w), ("module", gpu.power_limit_module_w), ("site's module", gpu.module_cap_w))
     caps = [f"{scope} {watts:.0f} W" for scope, watts in limits if watts is not None]
-    vboost = "unknown" if gpu.vboost_level is None else str(gpu.vboost_level)
-    return (
-        f"{gpu.name or 'without a name'}: model {gpu.model_id or 'unknown'}, "
-        f"cap {', '.join(caps) or 'unknown'}, vBoost {vboost}{', MIG on' if gpu.mig_enabled else ''}"
-    )
+    facts = [f"model {gpu.model_id or 'unknown'}", f"cap {', '.join(caps) or 'unknown'}"]
+    if gpu.vboost_level is not None or gpu.may_have_vboost:
+        facts.append(f"vBoost {'unknown' if gpu.vboost_level is None else gpu.vboost_level}")
+    facts += ["MIG on"] if gpu.mig_enabled else []
+    return f"{gpu.name or 'without a name'}: {', '.join(facts)}"
 
 
 def _gaps(found: Examined) -> Iterator[tuple[str, str]]:

@@ -10,10 +10,10 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.fakes.build import FakeNvml, fake_nvml
+from tests.fakes.build import FakeDcgm, FakeNvml, fake_dcgm, fake_nvml, listen
 from tests.process.harness import PATIENT, PROGRAM, ROOT, TIMEOUT_S, environment, finish, lives, running, wait_for
 
-__all__ = ["fake_nvml"]
+__all__ = ["fake_dcgm", "fake_nvml"]
 
 WATCH = [*PROGRAM, "watch"]
 SIM = ["--source", "sim:gh200x4,speed=20"]
@@ -93,6 +93,19 @@ def test_real_counters_without_a_command(fake_nvml: FakeNvml, tmp_path: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     result = json.loads((tmp_path / "s.json").read_text())
     assert (result["data_kind"], result["source"]["name"], result["job"]["gpus_count"]) == ("measured", "gpm", 4)
+
+
+def test_a_host_engine_is_read_without_a_command(fake_dcgm: FakeDcgm, tmp_path: Path) -> None:
+    fakes = fake_dcgm.environment("h200")
+    wanted = {name: fakes[name] for name in ("SATSCORE_DCGM_BINDINGS", "LD_LIBRARY_PATH", "FAKE_DCGM_SCRIPT")}
+    out = tmp_path / "run"
+    with listen() as engine:
+        words = ["--source", "dcgm", "--dcgm", engine, "--duration", "2.5", "--out", str(out)]
+        done = finish([*WATCH, *words], env=patient(**wanted))
+    result = summary(out)
+    assert (done.returncode, result["source"]["name"]) == (0, "dcgm")
+    assert result["job"]["score"]["score_pct"] is not None
+    assert result["cost"]["helper_cpu_s"] > 0
 
 
 def test_without_counters_it_ends_at_once_with_1_and_the_reason(fake_nvml: FakeNvml, tmp_path: Path) -> None:

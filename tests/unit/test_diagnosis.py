@@ -6,18 +6,20 @@ import msgspec
 import pytest
 
 from satscore.core.checks import checks_of
+from satscore.core.counter_groups import GROUPS, group_counters
 from satscore.core.diagnosis import (
-    GROUPS,
     Examined,
     GpuFinding,
+    HealthFinding,
     SourceFinding,
     Timing,
     best_source,
     grade_reason,
-    group_counters,
 )
 from satscore.core.fields import FIELDS, Quality, blank_reading, put, put_missing
+from satscore.core.host import HostInfo
 from satscore.core.machine import Machine, Node
+from satscore.core.vboost import TOOL, unknown
 from satscore.run.diagnosis import CANDIDATES
 from satscore.run.machine import look
 
@@ -67,12 +69,28 @@ MACHINE = Machine(
 )
 
 
-def by_name(machine: Machine | str = MACHINE, found: Examined | None = FOUND, sources=()):
-    return {check.name: check for check in checks_of(machine, found, sources)}
-
-
 def replaced(value, **changes):
     return msgspec.structs.replace(value, **changes)
+
+
+LANES = HealthFinding(pcie_generation=1, pcie_generation_max=5, pcie_lanes_count=8, pcie_lanes_max_count=16)
+RESTS = replaced(LANES, pcie_lanes_count=16)
+NVLINKS = HealthFinding(pcie_generation=5, nvlink_active_count=17, nvlink_count=18)
+LINKS = HealthFinding(
+    pcie_generation=5,
+    pcie_generation_max=5,
+    pcie_lanes_count=16,
+    pcie_lanes_max_count=16,
+    pcie_lost_frac=0.0,
+    nvlink_active_count=18,
+    nvlink_count=18,
+    remapped_rows_count=2,
+    temp_margin_c=21.0,
+)
+
+
+def by_name(machine: Machine | str = MACHINE, found: Examined | None = FOUND, sources=()):
+    return {check.name: check for check in checks_of(machine, found, sources)}
 
 
 def source(name="gpm", status="yes", text="", examined=None):
@@ -110,6 +128,18 @@ def test_one_answer_in_several_reads_is_known_and_a_lost_gpu_is_not():
     assert groups["errors"].missing["xid_count"] == "gpu_lost"
 
 
+def test_a_field_that_is_read_rarely_is_no_gap_until_it_was_refused():
+    reading = blank_reading(0, 0, 1)
+    for field in GROUPS["errors"]:
+        put(reading, field, 0.0)
+    put_missing(reading, "remapped_rows_count", Quality.NOT_READ)
+    groups = {group.name: group for group in group_counters([reading], REASONS, (), ("remapped_rows_count",))}
+    assert (groups["errors"].status, groups["errors"].rare) == ("known", ["remapped_rows_count"])
+    put_missing(reading, "remapped_rows_count", Quality.NO_PERMISSION)
+    groups = {group.name: group for group in group_counters([reading], REASONS, (), ("remapped_rows_count",))}
+    assert groups["errors"].missing == {"remapped_rows_count": "no_permission"}
+
+
 def test_without_readings_nothing_is_known():
     assert {group.status for group in group_counters([], REASONS)} == {"unknown"}
 
@@ -142,6 +172,14 @@ def test_why_the_grade_is_not_better(found, words):
     reason = grade_reason(sources[1] if found else None, sources)
     assert words in reason
     assert "remedy" not in reason
+
+
+def test_before_hopper_what_dcgm_lacks_is_the_reason():
+    refused = [source("gpm", "no", "GPM needs Hopper; remedy"), source("dcgm", "no", "DCGM: no engine; start one")]
+    for capability, words in (((8, 0), "DCGM: no engine"), ((9, 0), "GPM needs Hopper")):
+        found = replaced(FOUND, grade="D", has_pipe_counters=False, gpus=[replaced(GPU, compute_capability=capability)])
+        gauges = source("nvml", examined=found)
+        assert grade_reason(gauges, [*refused, gauges]) == words
 
 
 def test_the_list_of_sources_names_each_once():
@@ -210,13 +248,97 @@ def test_profiling_for_administrators_only_matters_only_where_it_was_in_the_way(
         ),
         ({"ceilings_at_other_cap": True}, "ceilings", "warning", "another power cap"),
         ({"ceilings_missing": ["tensor"]}, "ceilings", "warning", "tensor of h200-sxm"),
-        ({"vboost_level": None}, "vBoost", "unknown", "not known"),
+        ({"vboost_level": None, "may_have_vboost": True}, "vBoost", "unknown", "the level of GPU 0 is not told"),
+        (
+            {"vboost_level": 1, "may_have_vboost": True, "vboost_source": "SLURM_CONSTRAINT"},
+            "vBoost",
+            "unknown",
+            "nobody",
+        ),
+        ({"pipes_multiplexed": True}, "multiplexing", "warning", "grade C"),
+        ({"has_module": True}, "module cap", "unknown", "none is stated, nor is one read; state the site's"),
+        ({"has_module": True, "power_limit_module_w": 1000.0}, "module cap", "unknown", "(1000 W), which can be above"),
+        ({"has_module": True, "module_cap_w": 660.0, "module_cap_source": "X"}, "module cap", "ok", "660 W by X"),
+        ({"health": HealthFinding(processes_count=2)}, "processes", "warning", "on GPU 0 processes compute now"),
+        ({"health": LANES}, "links", "warning", "GPU 0: PCIe gen 1 x8 of gen 5 x16 (it rests); look again under load"),
+        ({"health": LINKS}, "links", "ok", "PCIe gen 5 x16 of gen 5 x16, NVLink 18 of 18"),
+        ({"health": NVLINKS}, "links", "warning", "GPU 0: NVLink 17 of 18 active; report the node to the site"),
+        ({"health": replaced(NVLINKS, nvlink_active_count=0)}, "links", "ok", "NVLink 0 of 18"),
+        ({"health": RESTS}, "links", "ok", "PCIe gen 1 x16 of gen 5 x16 (it rests)"),
+        ({"health": LINKS}, "health", "ok", "no errors seen, 2 memory rows remapped, 21 C below slowdown"),
+        ({"health": HealthFinding()}, "health", "ok", "no errors seen, remapped rows not told"),
     ],
 )
 def test_checks_of_a_gpu(gpu, name, status, words):
     check = by_name(found=replaced(FOUND, gpus=[replaced(GPU, **gpu)]))[name]
     assert check.status == status
     assert words in f"{check.text}; {check.remedy}"
+
+
+def test_vboost_by_the_tool_names_it_and_a_gpu_that_has_none_is_no_gap():
+    told = replaced(GPU, may_have_vboost=True, vboost_source=TOOL)
+    assert by_name(found=replaced(FOUND, gpus=[told]))["vBoost"].text == "level 0 by nvidia-smi boost-slider -l"
+    assert "vBoost" not in by_name(found=replaced(FOUND, gpus=[replaced(GPU, vboost_level=None)]))
+
+
+def test_why_vboost_is_not_told_comes_from_the_tool():
+    able = replaced(GPU, may_have_vboost=True, vboost_level=None)
+    found = replaced(FOUND, gpus=[able], vboost_note=unknown("it hangs").note)
+    check = by_name(found=found)["vBoost"]
+    assert (check.text, "utility" in check.remedy) == (f"{TOOL}: it hangs", True)
+    stated = replaced(found, gpus=[replaced(able, vboost_level=1, vboost_source="SLURM_CONSTRAINT")])
+    text = f"level 1 by SLURM_CONSTRAINT, which nobody has verified ({TOOL}: it hangs)"
+    assert by_name(found=stated)["vBoost"].text == text
+
+
+def test_the_engine_that_reads_a_gpu_is_no_power_scope():
+    labels = ["GPU 0: host engine 127.0.0.1:5555, its GPU 0; power of CPU and module: its CPU 0"]
+    assert "power scopes" not in by_name(found=replaced(FOUND, labels=labels))
+
+
+def test_cpu_power_is_asked_for_on_modules_only():
+    readings = [blank_reading(0, 0, 1)]
+    lacking = replaced(FOUND, counters=group_counters(readings, REASONS), gpus=[replaced(GPU, has_module=True)])
+    assert by_name(found=lacking)["CPU power"].text == "not known: not_read"
+    told = by_name(found=replaced(lacking, cpu_power_note="no meter (module x)"))["CPU power"]
+    assert (told.status, told.text) == ("unknown", "no meter")
+    put(readings[0], "power_cpu_w", 120.0)
+    known = replaced(lacking, counters=group_counters(readings, REASONS))
+    assert by_name(found=known)["CPU power"].status == "ok"
+    assert "CPU power" not in by_name(found=replaced(lacking, gpus=[GPU]))
+
+
+def test_of_several_gpus_the_hottest_is_told_and_the_rows_of_all():
+    cooler = replaced(GPU, health=replaced(LINKS, temp_margin_c=30.0, remapped_rows_count=1))
+    text = by_name(found=replaced(FOUND, gpus=[cooler, replaced(GPU, health=LINKS)]))["health"].text
+    assert text == "no errors seen, 3 memory rows remapped, 21 C below slowdown"
+
+
+def test_what_is_wrong_with_a_gpu_is_a_problem_each():
+    checks = checks_of(MACHINE, replaced(FOUND, ills=["GPU 0: a row waits: reset it", "GPU 0: hot"]), [])
+    assert [(c.status, c.text) for c in checks if c.name == "health"] == [
+        ("problem", "GPU 0: a row waits: reset it"),
+        ("problem", "GPU 0: hot"),
+    ]
+
+
+def test_pipe_counters_without_values_are_held_or_paused():
+    check = by_name(found=replaced(FOUND, pipes_blank=True))["pipe counters"]
+    assert (check.status, "dcgmi profile --resume" in check.remedy) == ("problem", True)
+    assert "pipe counters" not in by_name()
+
+
+def test_the_host_is_named_for_what_it_does_not_tell():
+    assert by_name()["host evidence"].text == "readable"
+    no_pressure = HostInfo(missing={f"pressure_{kind}_frac": "/proc/pressure: not there" for kind in ("cpu", "io")})
+    check = by_name(replaced(MACHINE, host=no_pressure))["host evidence"]
+    assert (check.status, "psi=1" in check.remedy) == ("unknown", True)
+    assert check.text == "without pressure_cpu_frac, pressure_io_frac (/proc/pressure: not there)"
+    reasons = {"cpu_busy_frac": "/proc/stat: Permission denied", "sockets_count": "/sys: no"}
+    hidden = HostInfo(missing=no_pressure.missing | reasons)
+    check = by_name(replaced(MACHINE, host=hidden))["host evidence"]
+    assert ("sockets_count" in check.text, "hidepid" in check.remedy) == (False, True)
+    assert "host evidence" not in by_name(found=replaced(FOUND, kind="simulated"))
 
 
 def test_slow_driver_busy_processor_and_unreadable_process_lists():
@@ -258,7 +380,8 @@ def test_a_machine_is_read_from_its_files(tmp_path):
     (nvidia / "params").write_text("RmEnableHda: 1\nRmProfilingAdminOnly: 1\n")
     (tmp_path / ".dockerenv").touch()
     machine = look({"PATH": ""}, str(tmp_path / "new" / "run"), tmp_path)
-    assert machine == Machine(
+    assert machine.host.missing["cpu_busy_frac"] == "/proc/stat: No such file or directory"
+    assert replaced(machine, host=HostInfo()) == Machine(
         kernel_driver="580.65.06",
         kernel_gpus_count=1,
         admin_only=True,
