@@ -30,12 +30,7 @@ from satscore.core.rates import rates_of
 from satscore.core.run_facts import RankResult, RunFacts
 from satscore.core.stragglers import Comparison, compare
 from satscore.core.summarise import GpuResult, loss_of, score_of
-from satscore.core.summary import (
-    SCHEMA_VERSION,
-    JobSummary,
-    MethodInfo,
-    Summary,
-)
+from satscore.core.summary import SCHEMA_VERSION, JobSummary, MethodInfo, Summary
 from satscore.core.summary_gpu import GpuHealth, Rates, Score, UnusedGpu
 from satscore.core.summary_job import SteadyItem
 from satscore.core.sums import Sums
@@ -194,7 +189,7 @@ class _Job:
         found = self._findings(score, tree, ranks)
         progress = self._progress(rates)
         ills = health_lines(self._unwell, told={finding.id for finding in found.findings})
-        notes = [*facts.notes, *ills, *self._own_notes(score), *(progress.notes if progress else [])]
+        notes = [*ills, *self._own_notes(score), *facts.notes, *(progress.notes if progress else [])]
         return Summary(
             schema_version=SCHEMA_VERSION,
             satscore_version=facts.satscore_version,

@@ -19,6 +19,9 @@ from satscore.core.sums import Sums, merge_all
 from satscore.core.units import MIB, PPM, points
 from satscore.core.window_rows import MILLI
 
+HOT_MARGIN_C = 3.0
+"""Closer than this to the temperature at which it slows itself down a GPU is hot (docs/method.md, "Findings")."""
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a scope (a GPU, a rank's GPUs, a job); ``_points`` are points of the score.

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from satscore.core.facts import temp_margin_c
+from satscore.core.facts import HOT_MARGIN_C, temp_margin_c
 from satscore.core.gpu import GpuInfo
 from satscore.core.links import LOST_FRAC, links_of
 from satscore.core.summary_gpu import GpuHealth
 from satscore.core.sums import Sums
 from satscore.core.window_rows import MILLI
 
-HOT_MARGIN_C = 3.0
-"""So close to the temperature at which it slows itself down a GPU is hot (docs/method.md, "Findings")."""
 MOST_NAMED = 8
 
 
@@ -115,7 +113,7 @@ _ILLS = (
         "LINK_DEGRADED",
     ),
     _Ill(
-        lambda h: h.temp_margin_c is not None and h.temp_margin_c <= HOT_MARGIN_C,
+        lambda h: h.temp_margin_c is not None and h.temp_margin_c < HOT_MARGIN_C,
         lambda h: f"{_margin(h.temp_margin_c)} the temperature at which it slows itself down: check its cooling",
         "THERMAL",
     ),

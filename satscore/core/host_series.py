@@ -148,8 +148,12 @@ def _inside(index: IntArray, ranges_s: Sequence[tuple[float, float]]) -> BoolArr
 
 
 def _in_parts(values: Sequence[float]) -> tuple[BoolArray, IntArray]:
-    """Return which values are known, and all of them as integers, 0 where they are not."""
-    given = np.array(values)
+    """Return which values are known, and all of them as integers, 0 where they are not.
+
+    As float32, which is how they are recorded: then a report has the same integers.
+    """
+    with np.errstate(over="ignore"):
+        given = np.array(values, dtype=np.float32).astype(np.float64)
     known = np.isfinite(given)
     parts = np.rint(np.clip(np.where(known, given, 0.0) * _PARTS, -_MOST_PARTS, _MOST_PARTS)).astype(np.int64)
     return known, parts

@@ -24,7 +24,7 @@ class Hosts:
     infos: tuple[HostInfo, ...] = ()
 
     def facts(self, first_s: int, chosen: BoolArray) -> HostFacts:
-        """Return what the hosts did in some windows, or in the whole run where these are too short to tell.
+        """Return what the hosts did in some windows, or in the whole run where no row of theirs can tell.
 
         Args:
             first_s: Begin of the first window in s of wall time.
@@ -33,8 +33,11 @@ class Hosts:
         if not self.infos:
             return NOTHING_READ
         ranges_s = _ranges_s(first_s, chosen)
-        long_enough = sum(end_s - begin_s for begin_s, end_s in ranges_s) >= 2 * BIN_S
-        return host_facts(self.bins, self.infos, ranges_s if long_enough else None)
+        if sum(end_s - begin_s for begin_s, end_s in ranges_s) >= 2 * BIN_S:
+            found = host_facts(self.bins, self.infos, ranges_s)
+            if found.mean:  # short windows between dips may hold the middle of no row
+                return found
+        return host_facts(self.bins, self.infos)
 
     def item(self) -> HostItem | None:
         """Return the block of the summary, over the whole run; None where nobody read a host."""

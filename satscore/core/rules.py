@@ -177,7 +177,7 @@ def _finding(one: _Found) -> FindingItem | None:
         title=rule.title,
         severity="info" if rule.informational or small else _severity(points),
         points_pct=points,
-        evidence=[*_gpus_concerned(one), *_evidence(rule.evidence, shown.way, facts)],
+        evidence=[*_gpus_concerned(one), *_evidence(rule.evidence_for(advice), shown.way, facts)],
         action=advice.action,
         hint=advice.hint,
         next_command=advice.next_command,

@@ -4,6 +4,8 @@ from satscore.core.facts import Facts
 from satscore.core.host import gaps_variant, stall_variant
 from satscore.core.rank_row import RankName
 from satscore.core.rules_measures import (
+    BLOCKED,
+    CPUS_USED,
     ENGINE,
     GAMMA,
     GAPS,
@@ -12,7 +14,10 @@ from satscore.core.rules_measures import (
     IDLE,
     IDLE_LONG,
     IDLE_SHORT,
+    IO_PRESSURE,
+    IOWAIT,
     OCCUPANCY,
+    RUNNABLE,
     SCORE,
     SM,
 )
@@ -56,6 +61,7 @@ _CPUS_FULL = Advice(
     hint="The command's threads fill all CPUs that it may use: fewer loader workers and OpenMP threads, more CPUs per "
     "task (--cpus-per-task), cheaper preprocessing, or preprocessing ahead of the run.",
     next_command="top -H -b -n 1 | head -40",
+    because=(CPUS_USED, RUNNABLE),
 )
 
 HOST_RULES = (
@@ -78,6 +84,7 @@ HOST_RULES = (
                 hint="The command waits for its file system: stage data to local disk or memory, read fewer and larger "
                 "files, prefetch; write checkpoints and logs asynchronously.",
                 next_command="py-spy dump --pid $(pgrep -n python)",
+                because=(IOWAIT, IO_PRESSURE, BLOCKED),
             ),
             "cpus": _CPUS_FULL,
         },

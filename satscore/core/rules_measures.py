@@ -174,7 +174,7 @@ COMMAND_CPU = Measure(
 )
 CPUS_USED = Measure(
     key="host_command_cpu_frac",
-    name="of the CPUs that it may use",
+    name="CPUs in use by the command",
     unit="frac",
     fetch=lambda f: f.host.command_cpu_frac,
 )
@@ -187,11 +187,23 @@ IO_PRESSURE = Measure(
     unit="frac",
     fetch=lambda f: f.host.mean.get("pressure_io_frac"),
 )
+BLOCKED = Measure(
+    key="host_blocked_count",
+    name="threads of the node that wait for files",
+    unit="1",
+    fetch=lambda f: f.host.mean.get("blocked_count"),
+)
 MEMORY_PRESSURE = Measure(
     key="host_pressure_memory_frac",
     name="a thread waited for memory",
     unit="frac",
     fetch=lambda f: f.host.mean.get("pressure_memory_frac"),
+)
+MEMORY_LEFT = Measure(
+    key="host_memory_available_frac",
+    name="memory available, at least",
+    unit="frac",
+    fetch=lambda f: f.host.memory_available_frac,
 )
 RUNNABLE = Measure(
     key="host_runnable_per_cpu", name="runnable threads per CPU", unit="1", fetch=lambda f: f.host.runnable_per_cpu
@@ -202,5 +214,9 @@ NETWORK_FILES = Measure(
     unit="count",
     fetch=lambda f: 1.0 if f.host.on_network_fs else None,
 )
-HOST = (CPUS_USED, COMMAND_CPU, IOWAIT, IO_PRESSURE, MEMORY_PRESSURE, RUNNABLE, NETWORK_FILES)
+HOST = (
+    *(CPUS_USED, COMMAND_CPU, RUNNABLE),
+    *(IOWAIT, IO_PRESSURE, BLOCKED, NETWORK_FILES),
+    *(MEMORY_PRESSURE, MEMORY_LEFT),
+)
 """What the host did meanwhile: evidence, never a condition."""

@@ -85,6 +85,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """In a few words."""
     hint: str
     next_command: str
+    because: tuple[Measure, ...] = ()
+    """What speaks for it: of the rule's evidence, it comes second."""
 
 
 Way = tuple[Condition, ...]
@@ -154,6 +156,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     def advice_for(self, facts: Facts) -> Advice:
         """Return what to do there."""
         return self.variants.get(self.variant(facts), self.advice)
+
+    def evidence_for(self, advice: Advice) -> tuple[Measure, ...]:
+        """Return its evidence, most telling first: what was found, then what speaks for the advice."""
+        found, others = self.evidence[:1], self.evidence[1:]
+        return (*found, *advice.because, *(measure for measure in others if measure not in advice.because))
 
 
 def _names(measure: Measure) -> list[str]:

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from satscore.core.facts import Facts, nearest_cap
+from satscore.core.facts import HOT_MARGIN_C, Facts, nearest_cap
 from satscore.core.rules_measures import CLOCK_DEFICIT, COMMAND_CPU, ENGINE, POWER_ROWS, SCORE, SM_CLOCK
 from satscore.core.rules_model import Advice, Fetch, Measure, Rule
 
@@ -248,7 +248,7 @@ POWER_RULES = (
         meaning="The driver lowers the clock because the GPU or its memory is too hot, or the GPU is within 3 C of the "
         "temperature at which it slows itself down.",
         conditions=(HEAT_TIME.at_least(SOME_TIME),),
-        alternatives=((NEAR_SLOWDOWN.below(3.0),),),
+        alternatives=((NEAR_SLOWDOWN.below(HOT_MARGIN_C),),),
         evidence=(HEAT_TIME, TEMP_MARGIN, TEMPERATURE, SM_CLOCK),
         advice=Advice(
             action="report the node: cooling",

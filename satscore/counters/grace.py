@@ -118,9 +118,11 @@ class _Meter:
     def _run(self) -> None:
         try:
             while True:
-                power_w = _read_w(self._fd)
-                self._latest = None if power_w is None else (time.monotonic_ns(), power_w)
-                if self._stop.wait(PERIOD_S):
+                begun_ns = time.monotonic_ns()
+                power_w, now_ns = _read_w(self._fd), time.monotonic_ns()
+                self._latest = None if power_w is None else (now_ns, power_w)
+                # A meter that took a second is asked again at once, else its value would be too old before the next.
+                if self._stop.wait(max(0.0, PERIOD_S - (now_ns - begun_ns) / NS_PER_S)):
                     return
         finally:
             os.close(self._fd)

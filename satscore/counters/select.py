@@ -38,29 +38,29 @@ def open_source(
         return _first((lambda: open_simulated(wanted),))
     if wanted.startswith(PREFIX):
         return _first((lambda: (open_replay or _refuse_replay)(parse_replay(wanted)),))
+    openers = _openers(visible, dcgm, period_s)
+    if wanted == "both":
+        return _both(openers["gpm"], openers["dcgm"])
+    if wanted in openers:
+        return _first((openers[wanted],))
+    # Where GPM works, nothing of DCGM is even looked for.
+    engine = openers["dcgm"] if dcgm else _only_with_bindings(openers["dcgm"])
+    source, notes = _first((openers["gpm"], engine, openers["nvml"]))
+    if source is not None and not source.has_pipe_counters:  # the GPUs are there: what DCGM lacks is the remedy
+        notes.sort(key=_is_of_other_source)
+    return source, notes
+
+
+def _openers(visible: Visible | None, dcgm: str | None, period_s: float) -> dict[str, Opener]:
+    """Return what opens each source of this machine, by its name."""
     clock = MonotonicClock()
-
-    def gpm() -> Source:
-        return open_gpm(clock, visible)
-
-    def nvml() -> Source:
-        return open_nvml(clock, visible)
 
     def engine() -> Source:
         from satscore.counters.dcgm.opening import open_dcgm  # noqa: PLC0415 - only where it is read
 
         return open_dcgm(clock, visible, address=dcgm, period_s=period_s)
 
-    if wanted == "both":
-        return _both(gpm, engine)
-    openers = {"gpm": (gpm,), "dcgm": (engine,), "nvml": (nvml,)}.get(wanted)
-    if openers is not None:
-        return _first(openers)
-    # Where GPM works, nothing of DCGM is even looked for.
-    source, notes = _first((gpm, engine if dcgm else _only_with_bindings(engine), nvml))
-    if source is not None and not source.has_pipe_counters:  # the GPUs are there: what DCGM lacks is the remedy
-        notes.sort(key=_is_of_other_source)
-    return source, notes
+    return {"gpm": lambda: open_gpm(clock, visible), "dcgm": engine, "nvml": lambda: open_nvml(clock, visible)}
 
 
 def _only_with_bindings(engine: Opener) -> Opener:

@@ -44,6 +44,7 @@ class Beside:
         self._host = HostSampler(child_pid, source.clock, stop, owns=owns)
         self._host.start()
         self._series: HostSeries | None = None
+        self._notes: list[str] = []
 
     def vboost(self) -> Vboost:
         """Return what the driver's tool told of the vBoost level; waits for it, but not beyond the command's end."""
@@ -61,7 +62,10 @@ class Beside:
         if self._series is None:
             self._series = HostSeries(header.grid_offset_ns)
         readings = self._host.drain()
-        self._series.append(readings)
+        try:
+            self._series.append(readings)
+        except Exception as error:  # noqa: BLE001 - evidence only: the run goes on without it
+            self._notes.append(f"what the host did is not (all) added up ({error!r}); please report it")
         about = HostHeader(
             format_version=header.format_version,
             hostname=header.hostname,
@@ -72,14 +76,15 @@ class Beside:
         return about, readings
 
     def hosts(self) -> "Hosts":
-        """Return what the host did so far."""
+        """Return what the host did so far; nothing before the first reading, with which its recording begins."""
         from satscore.core.hosts import NOT_READ, Hosts  # noqa: PLC0415 - numpy
 
-        return NOT_READ if self._series is None else Hosts(bins=self._series.bins(), infos=(self._host.info(),))
+        bins = None if self._series is None else self._series.bins()
+        return Hosts(bins=bins, infos=(self._host.info(),)) if bins and len(bins.index) else NOT_READ
 
     def notes(self) -> list[str]:
         """Return, once each, what could not be looked at."""
-        return [*self._power.notes, *self._host.notes()]
+        return [*self._power.notes, *self._host.notes(), *self._notes]
 
     def close(self) -> None:
         """Stop reading the CPU's power; nobody is waited for."""

@@ -16,12 +16,11 @@ from satscore.counters.source import Source
 from satscore.launch.marks import MarksFile
 from satscore.launch.request import RunOptions
 from satscore.run.ending import Ending
+from satscore.run.intake import Intake
 from satscore.run.lookout import GpuChoice, Lookout
 from satscore.run.marks import GridTime, News
 from satscore.run.marks_thread import MarksThread
-from satscore.run.own_cost import own_cost
 from satscore.run.sampler import Sampler, read_period_s
-from satscore.run.tail import cut, unread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,17 +69,18 @@ class Measurement:
         self._load_view = load_view
         self._words = MarksThread(marks or MarksFile(None, -1, None), started_ns)
         self._notes: list[str] = []
+        self._conditions: list[str] = []
+        """Notes on what is not known of GPUs and host: less urgent than what went wrong."""
         self._choice = GpuChoice(os.environ)
         self._lookout: Lookout | None = None
         self._beside: Beside | None = None
         self._placement: Placement | None = None
         self._no_pipes_reason: str | None = None
         self._source: Source | None = None
-        self._sampler: Sampler | None = None
         self._ranks: list[tuple[StreamHeader, Session]] = []
         self._recorder: Recorder | None = None
         self._keeper: Keeper | None = None
-        self._covered_ns: dict[int, int] = {}
+        self._intake: Intake | None = None
         self._last: ReadingTable | None = None
 
     def run(self, opened: threading.Event, ending: Ending) -> None:
@@ -104,9 +104,9 @@ class Measurement:
                 self._listen(MonotonicClock(), -self._started_ns)
             ending.event.wait()
             return
-        self._sampler = Sampler(source, read_period_s(self._options), ending.event)
-        self._sampler.start()
-        self._covered_ns = dict.fromkeys((gpu.index for gpu in source.gpus), self._sampler.base_ns)
+        sampler = Sampler(source, read_period_s(self._options), ending.event)
+        sampler.start()
+        self._intake = Intake(source, sampler)
         if source.kind == "measured":
             self._placement = self._choice.placement
             self._look_beside(source, ending.event)
@@ -117,31 +117,37 @@ class Measurement:
             assert self._keeper is not None
             self._lookout.start(self._keeper.placement)
         try:
-            self._follow(source, self._sampler, ending)
+            self._follow(source, ending)
         except Exception as error:  # noqa: BLE001 - whatever breaks here, the end has its summary
             self._notes.append(f"scoring stopped before the end ({error!r}); please report it")
             ending.event.wait()
         self._words.stop()
-        answered = self._sampler.stop(LAST_READ_WAIT_S)
-        if not answered:
-            self._notes.append("the driver did not answer the last read: the end of the run is not covered")
-        # Time that a recording does not cover is none of this run's.
-        is_lost = (not answered or self._sampler.failure is not None) and source.name != "replay"
-        self._last = self._take(self._sampler, ending, fill=is_lost)
-        self._hear(self._words.finish())
-        self._keep_host()
-        if self._lookout is not None:
-            self._placement = self._lookout.placement
+        self._take_last(source, sampler, ending)
 
-    def _follow(self, source: Source, sampler: Sampler, ending: Ending) -> None:
+    def _follow(self, source: Source, ending: Ending) -> None:
         """Score and record what is read, batch by batch, until the command ends."""
         wait_s = FIRST_BATCH_S
         # On the source's axis: a simulation or replay at 100 times the speed fills a batch 100 times as fast.
         while not source.clock.wait_until(source.clock.now_ns() + round(wait_s * NS_PER_S), ending.event):
-            self._record(self._take(sampler, ending), source)
+            self._record(self._take(ending), source)
             self._hear(self._words.take())
             self._keep_host()
             wait_s = BATCH_S
+
+    def _take_last(self, source: Source, sampler: Sampler, ending: Ending) -> None:
+        """Take what came until the command's end."""
+        answered = sampler.stop(LAST_READ_WAIT_S)
+        if not answered:
+            self._notes.append("the driver did not answer the last read: the end of the run is not covered")
+        # Time that a recording does not cover is none of this run's.
+        is_lost = (not answered or sampler.failure is not None) and source.name != "replay"
+        self._last = self._take(ending, fill=is_lost)
+        self._hear(self._words.finish())
+        self._keep_host()
+        if self._beside is not None:
+            self._beside.close()
+        if self._lookout is not None:
+            self._placement = self._lookout.placement
 
     @property
     def has_source(self) -> bool:
@@ -185,17 +191,15 @@ class Measurement:
         return [*problems, problem] if problem else problems
 
     def _summary(self, ending: Ending) -> "tuple[RunEnd, Summary]":
-        from satscore.core.hosts import NOT_READ  # noqa: PLC0415
         from satscore.run.aside import Aside  # noqa: PLC0415
 
         assert self._recorder is not None
         end, directory = self._run_end(ending), self._recorder.directory
         self._recorder.placement = self._placement
         content = self._recorder.content(self._start, end)
-        shown = str(directory) if directory else None
-        hosts = self._beside.hosts() if self._beside is not None else NOT_READ
-        aside = Aside(said=self._words.said(), hosts=hosts)
-        return end, self._summarise(content, self._ranks, directory=shown, aside=aside)
+        said = self._words.said()
+        aside = Aside(said=said, hosts=self._beside.hosts()) if self._beside else Aside(said=said)
+        return end, self._summarise(content, self._ranks, directory=str(directory) if directory else None, aside=aside)
 
     def _open_replay(self, spec: ReplaySpec) -> Source:
         from satscore.run.replay_source import open_replay, other_options  # noqa: PLC0415 - numpy: only replays wait
@@ -213,14 +217,14 @@ class Measurement:
         from satscore.run.keeper import Keeper  # noqa: PLC0415
         from satscore.run.recorder import Recorder  # noqa: PLC0415
         from satscore.run.results import summarise  # noqa: PLC0415
+        from satscore.run.run_end import run_end  # noqa: PLC0415
         from satscore.run.start import run_start, wanted_directory  # noqa: PLC0415
 
-        self._render, self._summarise = self._load_view(), summarise
+        self._render, self._summarise, self._end_of = self._load_view(), summarise, run_end
         options, has_source = self._options, source is not None
         self._start = run_start(options, self._command, self._started_at)
         wanted = wanted_directory(options, self._command, self._started_at, has_source=has_source)
-        with_readings = options.record == "full" and has_source
-        self._recorder = Recorder(wanted, with_readings=with_readings, version=__version__)
+        self._recorder = Recorder(wanted, with_readings=options.record == "full" and has_source, version=__version__)
         header = None if source is None else self._open_session(source)
         self._recorder.placement = self._placement
         self._keeper = Keeper(self._recorder, self._start, with_sums=options.record == "sums")
@@ -236,11 +240,12 @@ class Measurement:
         self._beside = Beside(source, self._child_pid, os.getpid(), stop)
 
     def _keep_host(self) -> None:
-        """Keep with the recording what the host did."""
-        if self._beside is not None and self._ranks:
+        """Keep with the recording what the host did, if anything is recorded."""
+        if self._beside is not None:
             assert self._keeper is not None
-            header = self._ranks[0][0]
-            self._keeper.host(*self._beside.take(header))
+            about, readings = self._beside.take(self._ranks[0][0])
+            if self._options.record != "no":
+                self._keeper.host(about, readings)
 
     def _listen(self, clock: Clock, grid_offset_ns: int) -> None:
         self._words.start(lambda: GridTime.now(clock, grid_offset_ns))
@@ -259,59 +264,37 @@ class Measurement:
 
         vboost = self._beside.vboost() if self._beside is not None else None
         gpus, models, notes = known_hardware(source, os.environ, vboost)
-        self._notes += notes
+        self._conditions += notes
         header = stream_header(source, gpus, self._options.source)
         self._ranks.append((header, Session.of(header, self._start, models, folder_to_add(os.environ))))
         return header
 
-    def _take(self, sampler: Sampler, ending: Ending, *, fill: bool = False) -> "ReadingTable":
-        """Score the readings since the last call; time after the command's end is never among them.
-
-        Args:
-            sampler: Where they wait.
-            ending: The command's end, if it has come.
-            fill: Whether the time up to the end that no reading covers counts as not known.
-        """
-        from satscore.core.readings import table_of  # noqa: PLC0415
-
-        readings = sampler.drain()
-        assert self._source is not None
-        if ending.at_ns is not None:  # looked at after the drain: readings before it are whole
-            end_ns = self._source.clock.from_monotonic_ns(ending.at_ns)
-            readings = cut(readings, end_ns)
-            self._covered_ns |= {reading.gpu: reading.end_ns for reading in readings}
-            readings += unread(self._covered_ns, end_ns) if fill else []
-        self._covered_ns |= {reading.gpu: reading.end_ns for reading in readings}
-        table = table_of(readings)
+    def _take(self, ending: Ending, *, fill: bool = False) -> "ReadingTable":
+        """Score the readings since the last call; arguments are those of ``Intake.take``."""
+        assert self._intake is not None
+        table = self._intake.take(ending, fill=fill)
         for _, session in self._ranks:
             session.add(table)
         return table
 
     def _run_end(self, ending: Ending) -> "RunEnd":
-        from satscore.counters.both import BothSource  # noqa: PLC0415
-        from satscore.record.run_file import RunEnd, json_text  # noqa: PLC0415
+        return self._end_of(
+            ending,
+            self._started_ns,
+            self._intake,
+            notes=self._all_notes(),
+            no_pipes_reason=self._no_pipes_reason,
+            recording_bytes=self._recorder.bytes_written if self._recorder else None,
+            scored_until_ns=max((s.last_ns for _, s in self._ranks if s.last_ns is not None), default=None),
+        )
 
-        sampler, recorder, source = self._sampler, self._recorder, self._source
-        self._notes += source.notes() if source else []
-        self._notes += self._beside.notes() if self._beside else []
-        notes = [*self._notes, *self._words.notes(), *(recorder.notes if recorder else [])]
-        if source is None and self._words.said().marks:
+    def _all_notes(self) -> list[str]:
+        self._notes += self._source.notes() if self._source else []
+        notes = [*self._notes, *self._words.notes(), *(self._recorder.notes if self._recorder else [])]
+        if self._source is None and self._words.said().marks:
             notes.append("without counters there are no windows for marks: they are in marks.jsonl only (--out)")
         notes += self._keeper.notes() if self._keeper else []
         if self._lookout is not None and self._lookout.failure:
             notes.append(f"which GPUs the command uses was not (wholly) looked at: {self._lookout.failure}")
-        notes += sampler.notes() if sampler else []
-        recording_bytes = recorder.bytes_written if recorder else None
-        ended_ns = ending.at_ns or time.monotonic_ns()
-        return RunEnd(
-            exit_code=ending.exit_code,
-            exit_signal=ending.signal_name,
-            duration_s=(ended_ns - self._started_ns) / NS_PER_S,
-            late_reads_count=sampler.late_reads_count if sampler else 0,
-            latest_read_s=sampler.latest_read_s if sampler else 0.0,
-            notes=[json_text(note) for note in dict.fromkeys(notes)],
-            cost=own_cost(self._started_ns, sampler, recording_bytes, source.helper_cost() if source else (0.0, 0)),
-            comparison=source.comparison() if isinstance(source, BothSource) else [],
-            no_pipes_reason=None if self._no_pipes_reason is None else json_text(self._no_pipes_reason),
-            scored_until_ns=max((s.last_ns for _, s in self._ranks if s.last_ns is not None), default=None),
-        )
+        notes += self._intake.sampler.notes() if self._intake else []
+        return [*notes, *self._conditions, *(self._beside.notes() if self._beside else [])]

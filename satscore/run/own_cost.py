@@ -45,8 +45,9 @@ def peak_rss_bytes() -> int:
     From /proc: ru_maxrss is inherited over fork and would show the size of whoever started us.
     """
     try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
+        # As bytes: the first text in another encoding than UTF-8 imports it, at the end of the run.
+        for line in Path("/proc/self/status").read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass

@@ -91,10 +91,10 @@ def facts_of_run(
     start, end, placement = content.start, content.end, content.placement or NOTHING_KNOWN
     said = aside.said
     sources = [source for _, source in ranks]
-    notes = [note for source in sources for note in source.notes(placement)]
-    notes += _unread_notes(_unread(placement, ranks))
-    notes += [f"{said.damaged_count} lines of {MARKS_FILE} cannot be read: left out"] if said.damaged_count else []
+    notes = _unread_notes(_unread(placement, ranks))
     notes += end.notes if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
+    notes += [note for source in sources for note in source.notes(placement)]
+    notes += [f"{said.damaged_count} lines of {MARKS_FILE} cannot be read: left out"] if said.damaged_count else []
     return RunFacts(
         satscore_version=content.satscore_version,
         data_kind=_data_kind([header for header, _ in ranks]),

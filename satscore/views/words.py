@@ -139,8 +139,12 @@ def _stated(rates: Rates, gpu: GpuSummary) -> str:
 
 
 def signals(summary: Summary) -> Iterator[str]:
-    """Yield the compact signals beside the headline; unknown ones say so."""
+    """Yield the compact signals beside the headline, most telling first; unknown ones say so."""
     score, rates, steady = summary.job.score, summary.job.rates, summary.job.steady
+    power = [] if score.power_pct is None else [_power(score.power_pct, score.power_scope, rates)]
+    is_capped = rates.power_state in ("gpu-limited", "module-limited")
+    if is_capped:
+        yield from power
     if summary.headline.kind == "steady" and steady is not None:
         yield f"tensor {_number(steady.tensor_score_pct)}"
         yield f"DRAM {_number(steady.dram_score_pct)}"
@@ -150,10 +154,10 @@ def signals(summary: Summary) -> Iterator[str]:
         yield f"tensor {_number(score.tensor_score_pct)}"
         yield f"DRAM {_number(score.dram_score_pct)}"
         yield f"SMs {_number(score.sm_active_pct)}"
+    if not is_capped:
+        yield from power
     if score.link_pct is not None:
         yield f"{(score.link_name or '').replace('_', ' ')} {score.link_pct:.0f}"
-    if score.power_pct is not None:
-        yield _power(score.power_pct, score.power_scope, rates)
     if rates.sm_clock_mhz is not None:
         yield f"{rates.sm_clock_mhz:.0f} MHz"
     if rates.temp_gpu_max_c is not None:
@@ -190,7 +194,7 @@ def evidence(item: EvidenceItem) -> str:
         return f"{item.name} {item.value:.0f}"
     if item.unit in ("points", "1"):
         return f"{item.name} {item.value:.2g}" if item.unit == "1" else f"{item.name} {item.value:.1f}"
-    return f"{item.name} {item.value:.0f} {item.unit}"
+    return f"{item.name} {item.value:.{1 if item.unit == 'cores' else 0}f} {item.unit}"
 
 
 def achieved(rates: Rates) -> Iterator[str]:

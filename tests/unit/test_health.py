@@ -67,7 +67,7 @@ ILLS = [
     ({"remapped_rows_count": 1}, "1 memory row remapped during the run (2 before)", "report it"),
     ({"nvlink_lost_frac": 1 / 18, "nvlink_active_count": 17}, "17 of 18 NVLink connections active", "report the node"),
     ({"pcie_lost_frac": 0.875, "pcie_generation": 3, "pcie_lanes_count": 8}, "PCIe gen 3 x8 of gen 5 x16", "node"),
-    ({"temp_margin_c": 3.0}, "3 C below the temperature at which it slows itself down", "cooling"),
+    ({"temp_margin_c": 2.9}, "3 C below the temperature at which it slows itself down", "cooling"),
     ({"temp_margin_c": -1.0}, "at the temperature at which it slows itself down", "cooling"),
 ]
 
@@ -81,7 +81,7 @@ def test_each_illness_says_what_it_is_and_what_to_do(changes, what, remedy):
     assert remedy in line
 
 
-@pytest.mark.parametrize("changes", [{"nvlink_lost_frac": 0.009}, {"pcie_lost_frac": 0.009}, {"temp_margin_c": 3.1}])
+@pytest.mark.parametrize("changes", [{"nvlink_lost_frac": 0.009}, {"pcie_lost_frac": 0.009}, {"temp_margin_c": 3.0}])
 def test_a_trace_of_it_is_none(changes):
     assert is_well(health(**changes))
 

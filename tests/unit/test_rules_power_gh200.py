@@ -78,10 +78,10 @@ def block(gpu_w: float, module_w: float, cap_w: float | None = 660.0) -> list[st
 
 def test_power_stands_against_the_cap_that_binds():
     lines = block(558, 652)
-    assert (" " * 11 + "power 99 % of module cap 660 W (module-limited: GPU 62 % of its own, headroom 8 W)") in lines
+    assert "signals    power 99 % of module cap 660 W (module-limited: GPU 62 % of its own, headroom 8 W)" in lines
     assert max(map(len, lines)) <= 100
     lines = block(880, 900, cap_w=None)
-    assert " " * 11 + "power 98 % of GPU cap 900 W (gpu-limited: module 90 % of its own, headroom 20 W)" in lines
+    assert "signals    power 98 % of GPU cap 900 W (gpu-limited: module 90 % of its own, headroom 20 W)" in lines
 
 
 def test_where_no_cap_binds_little_is_said():
