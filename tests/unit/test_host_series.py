@@ -156,6 +156,8 @@ def test_what_rests_on_two_facts_is_unknown_without_either():
         ({}, None, "", ""),
         ({"cpu_iowait_frac": 0.10}, 4.0, "files", ""),
         ({"cpu_iowait_frac": 0.09, "pressure_io_frac": 0.19}, 4.0, "", ""),
+        ({"cpu_iowait_frac": 0.007}, 288.0, "files", ""),
+        ({"cpu_iowait_frac": 0.0069}, 288.0, "", ""),
         ({"pressure_io_frac": 0.20}, None, "files", ""),
         ({"command_cpu_cores": 3.6}, 4.0, "cpus", "cpus"),
         ({"command_cpu_cores": 3.5}, 4.0, "", ""),
