@@ -72,6 +72,7 @@ def fill(record, field, status, ts, value):
 def rounds(field, known):
     """Times of the engine's readings of a field in us, and now in periods since the watch."""
     period, first = watched[field]
+    period //= known.get("faster", 1)
     count = int((time.time() * 1e6 - first) // period) + 1
     if count <= known.get("skip_rounds", 0): count = 1
     return [first + k * period + field % 100 * 10 for k in range(count)]

@@ -1,8 +1,10 @@
 """satscore's end of the pipes: deadlines, broken and dying processes, other attempts. With real processes."""
 
 import contextlib
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -360,6 +362,18 @@ on(); hear()""")
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(handed_on)
     assert out.read_text() == repr((True, [], [0, 1, 2], False, ["PYTHONPATH"]))
+
+
+def test_a_limit_of_files_below_an_inherited_one_hinders_nothing(run):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    above = fcntl.fcntl(0, fcntl.F_DUPFD, soft - 1)
+    os.set_inheritable(above, True)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (above, hard))
+        run("on(); time.sleep(60)").until(Samples)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(above)
 
 
 def test_the_end_of_another_child_is_not_taken_from_whoever_waits_for_it(run):

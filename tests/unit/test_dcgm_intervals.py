@@ -27,14 +27,21 @@ ALL_PIPES = [pipe.id for pipe in ids.pipe_fields(superchip=False)]
 class Gpu:
     """Intervals with a base line at 0, their period 0.2 s."""
 
-    def __init__(self, pipes: Iterable[int] = (TENSOR, DRAM), *, superchip: bool = False, begin: bool = True) -> None:
+    def __init__(
+        self,
+        pipes: Iterable[int] = (TENSOR, DRAM),
+        *,
+        superchip: bool = False,
+        begin: bool = True,
+        period_ns: int = PERIOD,
+    ) -> None:
         self.notes = NoteBook()
         self.refused: dict[int, int] = {}
         watched = [pipe for pipe in ids.pipe_fields(superchip=True) if pipe.id in set(pipes)]
         self.made = GpuIntervals(
             0,
             watched,
-            period_ns=PERIOD,
+            period_ns=period_ns,
             superchip=superchip,
             refused=self.refused,
             misses=Misses(0, self.notes),
@@ -130,6 +137,30 @@ def test_fields_that_the_engine_reads_apart_make_whole_readings_one_a_period(apa
     fields = ("engine_active_frac", "tensor_active_frac", "dram_active_frac")
     for i, reading in enumerate(settled):
         assert all(value(reading, field) == pytest.approx((i + 2) / 100, abs=0.021) for field in fields)
+
+
+@pytest.mark.parametrize("late_ms", [(1, 3), (3, 7), (0, 11)])
+def test_fields_that_drift_through_each_other_are_always_known(late_ms):
+    gpu = Gpu([ENGINE, TENSOR, DRAM])
+    steps = dict(zip((ENGINE, TENSOR, DRAM), (200, 200 + late_ms[0], 200 + late_ms[1]), strict=True))
+    every = [sample(step * n, field, step * n / 1e5) for field, step in steps.items() for n in range(1, 240)]
+    readings = []
+    for now_ms in range(230, 40_000, 200):
+        gpu.made.take([s for s in every if (now_ms - 200) * MS <= s.at_ns < now_ms * MS], fetched_ns=now_ms * MS)
+        readings += gpu.made.readings(Quality.STALE)
+    assert len(readings) > 180
+    for reading in readings[2:]:
+        for field in ("engine_active_frac", "tensor_active_frac", "dram_active_frac"):
+            assert value(reading, field) == pytest.approx(reading.end_ns / MS / 1e5, abs=0.003)
+
+
+def test_a_field_that_stops_is_held_for_one_interval_only():
+    gpu = Gpu()
+    gpu.update(200, 0.4)
+    gpu.take(sample(400, DRAM), fetched_ns=410 * MS)
+    held, after = gpu.take(sample(600, DRAM), sample(800, DRAM), fetched_ns=810 * MS)
+    assert value(held, "tensor_active_frac") == 0.4
+    assert quality(after, "tensor_active_frac") == Quality.BLANK
 
 
 def test_a_refused_field_is_not_waited_for_and_keeps_its_reason():
@@ -304,15 +335,21 @@ def test_each_xid_counts_once():
     assert (value(one, "xid_count"), value(none, "xid_count")) == (2, 0)
 
 
-def test_pipe_counters_that_stay_blank_are_noticed_while_ordinary_fields_move():
-    gpu = Gpu()
-    gpu.update(200, f100=1000)
-    before = gpu.made.blank_since_ns
-    for at in (400, 600):
-        gpu.take(sample(at, TENSOR, math.nan, BLANK), sample(at, DRAM, math.nan, BLANK), sample(at, CLOCK, 1000))
-    during = gpu.made.blank_since_ns
-    gpu.update(800, f100=1000)
-    assert (before, during, gpu.made.blank_since_ns) == (None, 200 * MS, None)
+@pytest.mark.parametrize(("clock", "words"), [(0, "blank: paused or held"), (BLANK, "reads nothing of it any more")])
+@pytest.mark.parametrize(("step_ms", "enough"), [(200, 25), (6000, 3)])
+def test_pipe_counters_that_stay_blank_are_told_and_whether_the_gpu_is_lost(clock, words, step_ms, enough):
+    gpu = Gpu(period_ns=step_ms * MS)
+
+    def blank(at: int) -> list[str]:
+        pipes = [sample(at, field, math.nan, BLANK) for field in (TENSOR, DRAM)]
+        gpu.take(*pipes, sample(at, CLOCK, 1000, clock))
+        return [line for line in gpu.notes.drain() if words in line]
+
+    assert not any(blank(n * step_ms) for n in range(1, enough))
+    gpu.update(enough * step_ms, f100=1000)
+    assert not any(blank((enough + n) * step_ms) for n in range(1, enough))
+    assert blank(2 * enough * step_ms)
+    assert not blank((2 * enough + 1) * step_ms), "once"
 
 
 def test_what_is_blank_for_a_moment_is_no_news_and_for_long_it_is():
@@ -384,7 +421,7 @@ def placed(axis: EngineAxis, at_s: float, wall_s: float, *stamps_s: float) -> li
 
 
 def test_an_engine_here_shares_our_wall_clock():
-    axis = EngineAxis()
+    axis = EngineAxis(PERIOD)
     assert placed(axis, 100, 1_000_100, 1_000_099.7, 1_000_099.9) == [99.7, 99.9]
     assert placed(axis, 160, 1_000_160, 1_000_128.5) == [128.5], "an old sample of an engine that was stopped"
     assert axis.other_clock_s is None
@@ -392,15 +429,33 @@ def test_an_engine_here_shares_our_wall_clock():
 
 @pytest.mark.parametrize("ahead_s", [-3600.0, 40.0])
 def test_the_clock_of_another_machine_is_told_by_the_fastest_sample(ahead_s):
-    axis = EngineAxis()
+    axis = EngineAxis(PERIOD)
     placed(axis, 10.0, 1010.0, 1009.8 + ahead_s)
     assert axis.other_clock_s == pytest.approx(ahead_s, abs=0.3)
     placed(axis, 10.2, 1010.2, 1010.15 + ahead_s)
     assert placed(axis, 10.4, 1010.4, 1010.2 + ahead_s) == [10.25], "0.2 s old, of which 0.15 s are seen"
 
 
+@pytest.mark.parametrize("ahead_s", [-1.5, -1.0, 1.5])
+def test_a_clock_that_is_a_little_off_is_another_one_after_a_few_samples(ahead_s):
+    axis = EngineAxis(PERIOD)
+    for n in range(4):
+        placed(axis, 10 + 0.2 * n, 1010 + 0.2 * n, 1009.9 + 0.2 * n + ahead_s)
+    assert axis.other_clock_s is None
+    assert placed(axis, 10.8, 1010.8, 1010.7 + ahead_s) == [10.8]
+    assert axis.other_clock_s == pytest.approx(ahead_s, abs=0.2)
+
+
+@pytest.mark.parametrize("age_s", [0.1, 30.0, 60.0])
+def test_a_sample_may_be_as_old_as_the_period_is_long(age_s):
+    axis = EngineAxis(60 * S)
+    for n in range(6):
+        assert placed(axis, 100 + 60 * n, 1100 + 60 * n, 1100 + 60 * n - age_s) == [100 + 60 * n - age_s]
+    assert axis.other_clock_s is None
+
+
 def test_a_wall_clock_that_is_set_moves_no_later_sample():
-    axis = EngineAxis()
+    axis = EngineAxis(PERIOD)
     placed(axis, 10.0, 1010.0, 1009.9)
     placed(axis, 10.2, 910.2, 1010.1)
     assert placed(axis, 10.4, 910.4, 910.3) == [10.3]
@@ -413,7 +468,7 @@ def test_a_wall_clock_that_is_set_moves_no_later_sample():
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 400)), max_size=30))
 def test_steps_of_the_wall_clock_make_no_negative_and_no_overlapping_interval(steps):
     """Every fifth of a second a sample, some ms old; before some fetches somebody sets the clock by seconds."""
-    axis, gpu, wall_s, readings = EngineAxis(), Gpu(), 1_000_000.0, list[Reading]()
+    axis, gpu, wall_s, readings = EngineAxis(PERIOD), Gpu(), 1_000_000.0, list[Reading]()
     for i, (step_s, age_ms) in enumerate(steps):
         at_ns = (i + 1) * PERIOD
         stamp_us = round((wall_s + (at_ns - age_ms * MS) / S) * 1e6)

@@ -279,12 +279,21 @@ def test_blank_pipe_counters_are_told_after_five_seconds():
     assert BLANK_TEXT in bench.source.notes()
 
 
+@pytest.mark.parametrize(("step_us", "told"), [(None, False), (200_100, False), (160_000, False), (50_000, True)])
+def test_an_engine_that_another_client_has_sample_more_often_is_told(step_us, told):
+    bench = Bench()
+    bench.update(200)
+    bench.client.queue = [msgspec.structs.replace(bench.client.queue[0], step_us=step_us)]
+    bench.read(220)
+    assert any("every 0.05 s" in note and "0.2 s" in note for note in bench.source.notes()) == told
+
+
 def test_another_clock_is_told_once_and_nothing_is_lost():
     bench = Bench()
     readings = bench.run(200, 2000, ahead_ms=60_000)
     assert all(known(reading) for reading in readings)
     assert covered(readings)[-1][1] == 2010, "its stamps count from when they came"
-    assert [note for note in bench.source.notes() if "60 s ahead of" in note]
+    assert [note for note in bench.source.notes() if "60.0 s ahead of" in note]
     assert bench.source.notes() == []
 
 
@@ -613,6 +622,16 @@ def test_a_gpu_that_the_engine_does_not_know_is_left_out_and_named(with_nvml):
     notes = NoteBook()
     matched = OurGpus(None, notes).match(engine_gpus("GPU-a"), None)
     assert [(each.entity, each.info.index, each.info.nvml_index) for each in matched] == [(10, 0, 1)]
+    assert any("GPU-z" in note for note in notes.drain())
+
+
+def test_a_gpu_that_a_restarted_engine_does_not_know_any_more_is_named(with_nvml):
+    with_nvml("GPU-z", "GPU-a")
+    notes = NoteBook()
+    gpus = OurGpus(None, notes)
+    gpus.match(engine_gpus("GPU-z", "GPU-a"), None)
+    assert notes.drain() == []
+    assert [each.info.index for each in gpus.match(engine_gpus("GPU-a"), None)] == [1]
     assert any("GPU-z" in note for note in notes.drain())
 
 

@@ -27,6 +27,7 @@ from satscore.counters.dcgm.samples import (
     V2_SIZE,
     Unseen,
     facts_of_v2,
+    median_step_us,
     value_of_v1,
     values_of_v2,
 )
@@ -498,6 +499,24 @@ def test_pipe_samples_between_two_fetches_are_caught_up_with(package: Package, p
             times = [value.ts_us for value in of(values, entity, field)]
             assert {later - earlier for earlier, later in pairwise(times)} == {PERIOD_US}
     assert len(of(values, 0, 155)) < len(of(values, 0, 1004))
+
+
+@pytest.mark.parametrize("faster", [1, 4])
+def test_how_often_the_engine_samples_is_looked_at_now_and_then(
+    package: Package, process: Process, faster: int
+) -> None:
+    package.set(faster=faster)
+    process.watch([1004, 1005], [155])
+    process.expect(Watching)
+    steps_us = [process.expect(Samples).step_us for _ in range(40)]
+    assert [step_us for step_us in steps_us if step_us is not None] == [PERIOD_US // faster]
+
+
+def test_the_step_is_that_of_one_field_of_one_entity() -> None:
+    times = {(0, 1004): [100, 300, 500], (0, 1005): [110, 310, 900], (1, 1004): [0, 0], (2, 1004): [105]}
+    values = [Value(entity, field, ts_us, 0, 0.5) for (entity, field), each in times.items() for ts_us in each]
+    assert median_step_us(values) == 200
+    assert median_step_us(values[-3:]) is None
 
 
 def test_a_catch_up_that_fails_leaves_a_gap(package: Package, process: Process) -> None:

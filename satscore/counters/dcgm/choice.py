@@ -60,7 +60,8 @@ class OurGpus:
             raise other_gpus(address, theirs, [str(uuid) for uuid in wanted])
         if self._chosen is None:
             self._chosen = [uuid for uuid, _ in found]
-            for uuid in wanted.keys() - by_uuid.keys():
+        for uuid in wanted:
+            if uuid not in by_uuid:
                 self._notes.say(f"GPU {uuid} is not known to the DCGM host engine; it is left out")
         matched = []
         for uuid, known in found:

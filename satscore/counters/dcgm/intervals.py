@@ -18,6 +18,8 @@ from satscore.counters.nvml_values import scaled
 
 MAX_STEP_PERIODS = 1.75
 """A longer step between samples has lost one: it then stands for the last period only."""
+HELD_PERIODS = 1.25
+"""So long a field's sample stands in where a round ends before the field's next one: the mean of about its time."""
 _SILENCE_NS, _SILENCE_PERIODS = NS_PER_S, 4
 """No pipe sample for the longer of these: the time is given out as unknown without waiting for more."""
 _BY_TIME = attrgetter("at_ns")
@@ -37,7 +39,7 @@ class Round:
 
     def __init__(self, at_ns: int) -> None:
         self.at_ns = at_ns
-        self.answers: dict[int, Answer] = {}
+        self.samples: dict[int, Sample] = {}
 
 
 class GpuIntervals:
@@ -65,8 +67,6 @@ class GpuIntervals:
         self.gpu = gpu
         self.end_ns: int | None = None
         """Up to here the time is given out; None before the base line."""
-        self.blank_since_ns: int | None = None
-        """Since when every pipe counter is blank while ordinary fields are not; None: they are not."""
         self._pipes = tuple(pipes)
         self._period_ns = period_ns
         self._refused = refused
@@ -76,11 +76,13 @@ class GpuIntervals:
         self._is_silent = False
         self._open: Round | None = None
         self._whole: list[Round] = []
+        self._held: dict[int, Sample] = {}
+        """The last sample of each profiling field in a round that is closed."""
 
     def begin(self, at_ns: int) -> None:
         """Take the start of the first interval; what was sampled before is not of the run."""
         self.end_ns = at_ns
-        self._open, self._whole = None, []
+        self._open, self._whole, self._held = None, [], {}
         self._gauges.begin(at_ns)
 
     def take(self, samples: Iterable[Sample], *, fetched_ns: int) -> None:
@@ -96,7 +98,7 @@ class GpuIntervals:
             else:
                 self._gauges.add(sample)
         if self._open is not None and (
-            self._watched - self._refused.keys() <= self._open.answers.keys()
+            self._watched - self._refused.keys() <= self._open.samples.keys()
             or fetched_ns >= self._open.at_ns + self._period_ns
         ):
             self._close_round()
@@ -107,15 +109,18 @@ class GpuIntervals:
         So rounds begin after the longest pause between fields by themselves, wherever the first one began.
         """
         if self._open is not None and (
-            sample.field in self._open.answers or sample.at_ns >= self._open.at_ns + self._period_ns
+            sample.field in self._open.samples or sample.at_ns >= self._open.at_ns + self._period_ns
         ):
             self._close_round()
         if self._open is None:
             self._open = Round(sample.at_ns)
-        self._open.answers[sample.field] = sample.answer
+        self._open.samples[sample.field] = sample
 
     def _close_round(self) -> None:
         if self._open is not None:
+            oldest_ns = self._open.at_ns - HELD_PERIODS * self._period_ns
+            held = {field: sample for field, sample in self._held.items() if sample.at_ns >= oldest_ns}
+            self._open.samples = self._held = held | self._open.samples
             self._whole.append(self._open)
             self._open = None
 
@@ -167,7 +172,7 @@ class GpuIntervals:
         self.end_ns = whole.at_ns
         has_pipes = self._fill_pipes(reading, whole)
         self._gauges.fill(reading)
-        self._look_for_blank(reading, has_pipes=has_pipes)
+        self._misses.see_all(reading, has_pipes=has_pipes, has_clock=reading.quality[_CLOCK] == Quality.OK)
         return [*readings, reading]
 
     def _fill_pipes(self, reading: Reading, whole: Round) -> bool:
@@ -177,7 +182,8 @@ class GpuIntervals:
             if pipe.id in self._refused:
                 answer: Answer = (self._refused[pipe.id], math.nan)
             else:
-                answer = scaled(whole.answers.get(pipe.id), 1.0, 0.0, pipe.high)
+                sample = whole.samples.get(pipe.id)
+                answer = scaled(sample.answer if sample else None, 1.0, 0.0, pipe.high)
             code, value = answer
             if code == ids.OK:
                 known = True
@@ -186,10 +192,3 @@ class GpuIntervals:
                 put_missing(reading, pipe.field, ids.quality_of(code))
             self._misses.see(reading, pipe.field, code)
         return known
-
-    def _look_for_blank(self, reading: Reading, *, has_pipes: bool) -> None:
-        moves = reading.quality[_CLOCK] == Quality.OK
-        if has_pipes or not moves:
-            self.blank_since_ns = None
-        elif self.blank_since_ns is None:
-            self.blank_since_ns = reading.start_ns

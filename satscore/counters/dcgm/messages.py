@@ -77,6 +77,22 @@ BLANK_TEXT = (
     "dcgmi profile --resume"
 )
 
+FAST_SHARE = 0.75
+"""An engine that samples after less of our period has another client that asks for more."""
+
+
+def fast_text(step_s: float, period_s: float) -> str:
+    """Return what is said where one sample of several is read."""
+    return (
+        f"DCGM: another client has the host engine read pipe counters every {step_s:.2g} s: a reading of "
+        f"{period_s:g} s is the mean of its last {step_s:.2g} s only, and counts for all of it"
+    )
+
+
+def lost_text(gpu: int) -> str:
+    """Return what is said where an engine goes on, but without any counter and clock of a GPU."""
+    return f"GPU {gpu}: the host engine reads nothing of it any more: is it lost? nvidia-smi, dmesg (Xid)"
+
 
 def where(address: str | None) -> str:
     """Return which engine it is, for people."""

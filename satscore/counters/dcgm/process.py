@@ -7,6 +7,7 @@ is ever waited for: the command's end is the supervisor's (launch/supervise.py).
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import sys
@@ -167,8 +168,10 @@ def _environment() -> dict[str, str]:
 def _inherited_descriptors() -> list[int]:
     """The descriptors above 2 that our caller handed to us for the command."""
     inherited = []
+    # One above the limit of files, which was lowered after it was opened, makes posix_spawn fail with EBADF.
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are what is needed
         with contextlib.suppress(OSError):
-            if int(name) > 2 and os.get_inheritable(int(name)):
+            if 2 < int(name) < limit and os.get_inheritable(int(name)):
                 inherited.append(int(name))
     return inherited

@@ -93,6 +93,23 @@ def cores_of(words: Iterable[int]) -> list[int]:
     return [64 * at + bit for at, word in enumerate(words) for bit in range(64) if word >> bit & 1]
 
 
+def median_step_us(values: Iterable[Value]) -> int | None:
+    """Return the median time between two samples of one field of one entity; None if there are no two.
+
+    Args:
+        values: In order of time per entity and field; what has no time is no sample.
+    """
+    last_us: dict[tuple[int, int], int] = {}
+    steps = []
+    for value in values:
+        if value.ts_us:
+            key = (value.entity, value.field)
+            if key in last_us:
+                steps.append(value.ts_us - last_us[key])
+            last_us[key] = value.ts_us
+    return sorted(steps)[len(steps) // 2] if steps else None
+
+
 class Unseen:
     """Keeps back what was said before, and notices that something was never said.
 

@@ -18,8 +18,8 @@ from satscore.counters.dcgm.choice import Matched
 from satscore.counters.dcgm.client import Client
 from satscore.counters.dcgm.gauges import Sample
 from satscore.counters.dcgm.intervals import GpuIntervals
-from satscore.counters.dcgm.messages import BLANK_TEXT, meaning, reason, where
-from satscore.counters.dcgm.misses import PATIENCE_NS, Misses
+from satscore.counters.dcgm.messages import FAST_SHARE, fast_text, meaning, reason, where
+from satscore.counters.dcgm.misses import Misses
 from satscore.counters.dcgm.modules import Modules
 from satscore.counters.dcgm.outages import Outages
 from satscore.counters.dcgm.wire import Failed, Samples, Watch, Watching
@@ -106,7 +106,8 @@ class DcgmSource:
         self._notes = notes
         self._place = where(address)
         self._outages = Outages(clock, self._place)
-        self._axis = EngineAxis()
+        self._period_ns = period_ns = round(period_s * NS_PER_S)
+        self._axis = EngineAxis(period_ns)
         self._away = Quality.STALE
         self._failed: Failed | None = None
         """Why the last attempt ended, until samples come again."""
@@ -120,8 +121,7 @@ class DcgmSource:
             round(_cpu_period_s(period_s) * NS_PER_S),
         )
         self._arm(watching)
-        pipes, period_ns = _pipes(self.gpus), round(period_s * NS_PER_S)
-        self._period_ns = period_ns
+        pipes = _pipes(self.gpus)
         self._intervals = [
             GpuIntervals(
                 gpu.index,
@@ -205,7 +205,6 @@ class DcgmSource:
         overdue = [each.overdue(now_ns, away, is_lost=is_lost) for each in self._intervals]
         late = [reading for reading in overdue if reading is not None]
         self._note_silence(late, now_ns)
-        self._note_blanks(now_ns)
         return [*readings, *late]
 
     def _completed(self, *, is_lost: bool = False) -> list[Reading]:
@@ -237,9 +236,11 @@ class DcgmSource:
         if self._axis.other_clock_s is not None:
             side = "ahead of" if self._axis.other_clock_s > 0 else "behind"
             self._notes.say(
-                f"DCGM: the {self._place} has another clock, {abs(self._axis.other_clock_s):.0f} s {side} this "
+                f"DCGM: the {self._place} has another clock, {abs(self._axis.other_clock_s):.1f} s {side} this "
                 "machine's: its samples count as taken when they came"
             )
+        if fetch.step_us is not None and fetch.step_us < FAST_SHARE * self._period_ns / NS_PER_US:
+            self._notes.say(fast_text(fetch.step_us / US_PER_S, self._period_ns / NS_PER_S))
         by_gpu: dict[int, list[Sample]] = {gpu.index: [] for gpu in self.gpus}
         for value in fetch.values:
             at_ns = min(value.ts_us * NS_PER_US + offset_ns, fetch.fetched_ns)
@@ -284,11 +285,6 @@ class DcgmSource:
         elif overdue:
             gpus = gpu_list(tuple(reading.gpu for reading in overdue))
             self._notes.say(f"{gpus}: DCGM took no samples for a time; it is unknown")
-
-    def _note_blanks(self, now_ns: int) -> None:
-        since = [each.blank_since_ns for each in self._intervals]
-        if any(at_ns is not None and now_ns - at_ns >= PATIENCE_NS for at_ns in since):
-            self._notes.say(BLANK_TEXT)
 
     def _say_turns(self) -> None:
         turns = tuple(gpu.index for gpu in self.gpus if gpu.pipes_multiplexed)

@@ -115,6 +115,8 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, tag="samples"):
         cpu_s: CPU time of the process so far.
         rss_bytes: Its largest resident memory so far.
         values: In order of time per entity and field.
+        step_us: Time between two samples of a pipe field in the engine, which is shorter than our period where
+            another client watches it, too; None where it was not looked at, as it mostly is not.
     """
 
     fetched_ns: int
@@ -122,6 +124,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, tag="samples"):
     cpu_s: float
     rss_bytes: int
     values: list[Value]
+    step_us: int | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):

@@ -19,12 +19,17 @@ import msgspec
 
 from satscore.counters.dcgm.engine import Engine
 from satscore.counters.dcgm.library import AttemptError, Library
-from satscore.counters.dcgm.samples import Unseen
+from satscore.counters.dcgm.samples import Unseen, median_step_us
 from satscore.counters.dcgm.wire import Connect, Failed, Found, Message, Samples, Value, Watch
 
 END_S = 2.0
 """How long leaving the engine may take after the end of the input or a failure."""
 
+_LOOK_AFTER, _LOOK_EVERY, _LOOK_BACK = 20, 300, 10
+"""In periods: when to look first and again at how often the engine samples, and over which time.
+
+It is a call of tens of ms with many GPUs.
+"""
 _PARENT_CHECK_MS = 5000
 _NOT_FOR_US = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 
@@ -128,7 +133,8 @@ def _serve(channel: Channel, leaving: contextlib.ExitStack) -> None:
 
 def _sample(channel: Channel, engine: Engine, unseen: Unseen, period_s: float) -> None:
     # The engine has just read and reads once a period: we fetch half a period away from that.
-    deadline_s = time.monotonic() + period_s / 2
+    begun_s = time.monotonic()
+    deadline_s, look_s = begun_s + period_s / 2, begun_s + _LOOK_AFTER * period_s
     while not channel.ends_within(deadline_s - time.monotonic()):
         if time.monotonic() < deadline_s:
             continue
@@ -137,7 +143,12 @@ def _sample(channel: Channel, engine: Engine, unseen: Unseen, period_s: float) -
         if missed_since_us is not None:
             values = sorted([*engine.pipes_since(missed_since_us), *values], key=lambda value: value.ts_us)
         taken = unseen.take(values)
-        channel.say(_samples(taken))
+        step_us = None
+        if taken and time.monotonic() >= look_s:
+            look_s = time.monotonic() + _LOOK_EVERY * period_s
+            newest_us = max(value.ts_us for value in taken)
+            step_us = median_step_us(engine.pipes_since(newest_us - round(_LOOK_BACK * period_s * 1e6)))
+        channel.say(_samples(taken, step_us))
         # Its period is a little longer than asked, so that in time we fetch while it reads: step aside.
         aside = unseen.are_two_rounds(taken)
         deadline_s = next_deadline_s(deadline_s, time.monotonic(), period_s, aside=aside)
@@ -151,13 +162,14 @@ def next_deadline_s(deadline_s: float, now_s: float, period_s: float, *, aside: 
     return deadline_s + period_s * (1 + (now_s - deadline_s) // period_s)
 
 
-def _samples(values: list[Value]) -> Samples:
+def _samples(values: list[Value], step_us: int | None) -> Samples:
     return Samples(
         fetched_ns=time.monotonic_ns(),
         wall_ns=time.time_ns(),
         cpu_s=time.process_time(),
         rss_bytes=_peak_resident_bytes(),
         values=values,
+        step_us=step_us,
     )
 
 
