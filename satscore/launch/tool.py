@@ -5,6 +5,7 @@ import os
 import select
 import time
 
+from satscore.descriptors import inherited_descriptors
 from satscore.launch.signals import signal
 
 _LINGER_S = 0.02
@@ -44,22 +45,12 @@ def _spawn_apart(command: list[str], write_fd: int) -> int:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, write_fd, 1),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited_descriptors()),
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in inherited_descriptors()),
         ],
         setsid=True,
         setsigmask=(),
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
-
-
-def _inherited_descriptors() -> list[int]:
-    """The descriptors above 2 that our caller handed to us for the command."""
-    inherited = []
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are what is needed
-        with contextlib.suppress(OSError):
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                inherited.append(int(name))
-    return inherited
 
 
 def _read_until(fd: int, deadline: float) -> tuple[bytes, bool]:

@@ -114,6 +114,21 @@ def _compile(source: Path, into: Path, *options: str) -> None:
 DCGM_VERSIONS = ("3.3.9", "4.2.3", "4.6.0")
 
 
+def _vendor_bindings() -> dict[str, Path]:
+    """Return the bindings that SATSCORE_DCGM_BINDINGS names, by the version of the fake that they fit."""
+    folder = Path(os.environ.get("SATSCORE_DCGM_BINDINGS", ""))
+    try:
+        structs, agent = [(folder / name).read_text() for name in ("dcgm_structs.py", "dcgm_agent.py")]
+    except OSError:
+        return {}
+    if "libdcgm.so.3" in structs:
+        return {"3.3.9": folder}
+    return {"4.6.0" if "dcgmConnect_v3" in agent else "4.2.3": folder}
+
+
+VENDOR_BINDINGS = _vendor_bindings()
+
+
 class FakeDcgm:
     """The fake DCGM: library and stand-in bindings of a version, and scripts that can change in mid-run."""
 
@@ -133,6 +148,10 @@ class FakeDcgm:
         return self._built[version]
 
     def bindings(self, version: str = "4.6.0") -> Path:
+        """Return the vendor's bindings, where SATSCORE_DCGM_BINDINGS names some of this version, else the stand-in."""
+        return VENDOR_BINDINGS.get(version) or self.stand_in(version)
+
+    def stand_in(self, version: str = "4.6.0") -> Path:
         """Return a folder with the stand-in for the vendor's bindings of a version."""
         into = self.library(version) / "bindings"
         if not into.exists():

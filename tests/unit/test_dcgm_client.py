@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from satscore.counters.dcgm import client as module
+from satscore.counters.dcgm import ids
 from satscore.counters.dcgm.address import checked_address
 from satscore.counters.dcgm.client import Client, Event
 from satscore.counters.dcgm.listener import Listener
@@ -287,7 +288,7 @@ def test_what_hangs_is_killed_after_its_time(run, body, limit_s, stage):
     assert not [event for event in it.events if isinstance(event, Failed)]
     it.skip(2)
     failed = it.failure()
-    assert (failed.stage, failed.status) == (stage, None)
+    assert (failed.stage, failed.status) == (stage, ids.TIMEOUT)
     assert f"{limit_s:g} s" in failed.text
 
 

@@ -1,11 +1,10 @@
 """The fake DCGM: what it refuses and answers, as the sources of DCGM and a real engine on injected NVML do.
 
-Where SATSCORE_TEST_DCGM_BINDINGS names folders of the vendor's bindings (``4.6.0=/folder:3.3.9=/folder``),
+Where SATSCORE_DCGM_BINDINGS names a folder of the vendor's bindings,
 the same is asked through those, and the stand-in's records are compared with theirs.
 """
 
 import itertools
-import os
 import re
 import signal
 import socket
@@ -14,11 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.fakes.build import DCGM, DCGM_VERSIONS, NVML, FakeDcgm, fake_dcgm, listen
+from tests.fakes.build import DCGM, DCGM_VERSIONS, NVML, VENDOR_BINDINGS, FakeDcgm, fake_dcgm, listen
 
 __all__ = ["fake_dcgm"]
 
-REAL = dict(entry.split("=", 1) for entry in os.environ.get("SATSCORE_TEST_DCGM_BINDINGS", "").split(":") if entry)
+REAL = VENDOR_BINDINGS
 BLANK_DOUBLE, BLANK_INTEGER = 140737488355328.0, 0x7FFFFFFFFFFFFFF0
 
 
@@ -30,12 +29,14 @@ class Through(NamedTuple):
     bindings: Path | None
 
     def run(self, snippet: str, script: str | Path = "h200", **options: Any) -> Any:
-        return self.fake.run(snippet, script, variant=self.version, bindings=self.bindings, **options)
+        return self.fake.run(
+            snippet, script, variant=self.version, bindings=self.bindings or self.fake.stand_in(self.version), **options
+        )
 
 
 def kinds(version: str) -> list[tuple[str, Path | None]]:
     """Return version and folder of bindings through which a version is asked; None is the stand-in."""
-    return [(version, None), *([(version, Path(REAL[version]))] if version in REAL else [])]
+    return [(version, None), *([(version, REAL[version])] if version in REAL else [])]
 
 
 @pytest.fixture(params=kinds(DCGM_VERSIONS[-1]), ids=str)
@@ -53,7 +54,7 @@ def every(request: pytest.FixtureRequest, fake_dcgm: FakeDcgm) -> Through:
 @pytest.mark.parametrize("version", DCGM_VERSIONS)
 def test_records_of_the_stand_in_are_the_vendors(fake_dcgm: FakeDcgm, version: str) -> None:
     if version not in REAL:
-        pytest.skip(f"SATSCORE_TEST_DCGM_BINDINGS names no bindings of {version}")
+        pytest.skip(f"SATSCORE_DCGM_BINDINGS names no bindings of {version}")
     looked_at = """
 import ctypes
 def layout(made):
@@ -64,8 +65,8 @@ emit({name: layout(getattr(structs, name)) for name in names}
      | {name: getattr(structs, name) for name in vars(structs)
         if name.startswith("DCGM_ST_") or "_version" in name and isinstance(getattr(structs, name), int)})
 """
-    real = fake_dcgm.run(looked_at, variant=version, bindings=Path(REAL[version]))
-    ours = fake_dcgm.run(looked_at, variant=version)
+    real = fake_dcgm.run(looked_at, variant=version, bindings=REAL[version])
+    ours = fake_dcgm.run(looked_at, variant=version, bindings=fake_dcgm.stand_in(version))
     assert len(ours) > 40
     assert ours == {name: real.get(name) for name in ours}
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from satscore.core.units import NS_PER_S
+from satscore.counters.dcgm import ids
 from satscore.counters.dcgm.listener import Listener
 from satscore.counters.dcgm.process import WORKER, BrokenStreamError, WorkerProcess
 from satscore.counters.dcgm.wire import Connect, Failed, Found, Message, Samples, Watch, Watching
@@ -168,7 +169,7 @@ class Client:
             raise _AttemptError(Failed(stage=DIED, status=None, text=ending), events)
         if self._waited_ns > self._limit_s() * NS_PER_S:
             text = f"no answer for {self._limit_s():g} s"
-            raise _AttemptError(Failed(stage=_STAGES[self._state], status=None, text=text), events)
+            raise _AttemptError(Failed(stage=_STAGES[self._state], status=ids.TIMEOUT, text=text), events)
         return events
 
     def _limit_s(self) -> float:

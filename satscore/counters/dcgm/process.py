@@ -7,11 +7,12 @@ is ever waited for: the command's end is the supervisor's (launch/supervise.py).
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import sys
 import time
+
+from satscore.descriptors import inherited_descriptors
 
 MAX_LINE_BYTES = 16 << 20
 """A minute of eight GPUs at 0.12 s has 4 MB; whatever is longer is no message."""
@@ -54,7 +55,7 @@ class WorkerProcess:
                     (os.POSIX_SPAWN_DUP2, theirs_read, 0),
                     (os.POSIX_SPAWN_DUP2, theirs_write, 1),
                     (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited_descriptors()),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in inherited_descriptors()),
                 ],
                 setsid=True,
                 setsigmask=(),
@@ -163,15 +164,3 @@ def _environment() -> dict[str, str]:
     """Return our environment, by which the process finds what we have found and nothing of the command's tuning."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") or k in _KEPT_VARIABLES}
     return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))}  # noqa: PTH117
-
-
-def _inherited_descriptors() -> list[int]:
-    """The descriptors above 2 that our caller handed to us for the command."""
-    inherited = []
-    # One above the limit of files, which was lowered after it was opened, makes posix_spawn fail with EBADF.
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are what is needed
-        with contextlib.suppress(OSError):
-            if 2 < int(name) < limit and os.get_inheritable(int(name)):
-                inherited.append(int(name))
-    return inherited
