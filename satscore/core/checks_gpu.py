@@ -136,7 +136,8 @@ def _cpu_power(found: Examined) -> Iterator[Check]:
         name="CPU power",
         status="unknown",
         text=(found.cpu_power_note or f"not known: {missing['power_cpu_w']}").partition(" (")[0],
-        remedy="ask the site for acpi_power_meter, readable by all, or a DCGM engine; the score needs none of it",
+        remedy="ask the site for acpi_power_meter, readable by all; with --source dcgm the engine may tell it; the "
+        "score needs none of it",
     )
 
 

@@ -19,6 +19,7 @@ from satscore.core.rank_blocks import RankBlocks
 from satscore.core.summary_gpu import GpuUse, Grade, Loss, Score
 from satscore.core.sums import Sums
 from satscore.core.units import PPM, US_PER_S, points
+from satscore.core.vboost import CONSTRAINT_VARIABLES
 
 SCORE_COVERAGE_FRAC = 0.5
 """Below this coverage there is no score, only its bounds."""
@@ -69,11 +70,16 @@ class ScopeContext(msgspec.Struct, frozen=True, kw_only=True):
 def is_doubtful(gpus: Iterable[GpuResult]) -> bool:
     """Return whether what is known of some GPUs allows grade C at most.
 
-    Attainable rates are of another power cap or vBoost level, processes of others compute there (counters are
-    of the whole GPU), or pipe counters take turns, so that each saw a part of the time only.
+    Attainable rates are of another power cap or vBoost level, or of a level that nobody has verified; processes of
+    others compute there (counters are of the whole GPU); or pipe counters take turns, so that each saw a part of
+    the time only.
     """
     return any(
-        gpu.bounds.ceilings_at_other_cap or is_shared(gpu.shared_frac) or gpu.info.pipes_multiplexed for gpu in gpus
+        gpu.bounds.ceilings_at_other_cap
+        or is_shared(gpu.shared_frac)
+        or gpu.info.pipes_multiplexed
+        or gpu.info.vboost_source in CONSTRAINT_VARIABLES
+        for gpu in gpus
     )
 
 

@@ -110,10 +110,9 @@ def with_vboost(gpus: Sequence[GpuInfo], vboost: Vboost, environ: Mapping[str, s
         return list(gpus), []
     stated = stated_level(environ)
     if not vboost.levels:
-        notes = [vboost.note] if vboost.note else []
         if stated is None:
-            return list(gpus), notes
-        return [_with_level(gpu, stated.level, stated.variable) for gpu in gpus], [*notes, _unverified(stated)]
+            return list(gpus), [vboost.note] if vboost.note else []
+        return [_with_level(gpu, stated.level, stated.variable) for gpu in gpus], [_unverified(stated)]
     known = [_with_level(gpu, vboost.levels.get(_number_of(gpu)), TOOL) for gpu in gpus]
     return known, _contradictions(known, stated)
 
@@ -157,7 +156,7 @@ def _number_of(gpu: GpuInfo) -> int:
 def _unverified(stated: Stated) -> str:
     return (
         f"vBoost {stated.level} is what the job asked for ({stated.feature} in {stated.variable}); "
-        "nobody has verified that the node has it"
+        f"{TOOL} told nothing, so nobody has verified that the node has it: grade C"
     )
 
 

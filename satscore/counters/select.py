@@ -1,6 +1,7 @@
 """Choosing a source: the richest that works here, and for each that does not, why and what to do."""
 
 import os
+import threading
 from collections.abc import Callable
 
 from satscore.counters.clock import MonotonicClock
@@ -21,6 +22,7 @@ def open_source(
     *,
     dcgm: str | None = None,
     period_s: float = DEFAULT_PERIOD_S,
+    stop: threading.Event | None = None,
 ) -> tuple[Source | None, list[str]]:
     """Open a source; never raises, because a command must run without one as well.
 
@@ -30,6 +32,7 @@ def open_source(
         open_replay: Opens a recording, which this layer knows nothing about.
         dcgm: Address of DCGM's host engine; None: the usual one.
         period_s: Time between reads, which an engine has to know, s.
+        stop: Set when nobody waits for an engine any longer that does not answer: the command has ended.
 
     Returns:
         The source, or None; and what could not be had, with the remedy, most telling first.
@@ -38,7 +41,7 @@ def open_source(
         return _first((lambda: open_simulated(wanted),))
     if wanted.startswith(PREFIX):
         return _first((lambda: (open_replay or _refuse_replay)(parse_replay(wanted)),))
-    openers = _openers(visible, dcgm, period_s)
+    openers = _openers(visible, dcgm, period_s, stop or threading.Event())
     if wanted == "both":
         return _both(openers["gpm"], openers["dcgm"])
     if wanted in openers:
@@ -46,19 +49,21 @@ def open_source(
     # Where GPM works, nothing of DCGM is even looked for.
     engine = openers["dcgm"] if dcgm else _only_with_bindings(openers["dcgm"])
     source, notes = _first((openers["gpm"], engine, openers["nvml"]))
-    if source is not None and not source.has_pipe_counters:  # the GPUs are there: what DCGM lacks is the remedy
+    if source is not None and source.has_pipe_counters:  # why another source was not there is no news
+        return source, []
+    if source is not None or dcgm:  # the GPUs are there, or an engine was named: what DCGM lacks is the remedy
         notes.sort(key=_is_of_other_source)
     return source, notes
 
 
-def _openers(visible: Visible | None, dcgm: str | None, period_s: float) -> dict[str, Opener]:
+def _openers(visible: Visible | None, dcgm: str | None, period_s: float, stop: threading.Event) -> dict[str, Opener]:
     """Return what opens each source of this machine, by its name."""
     clock = MonotonicClock()
 
     def engine() -> Source:
         from satscore.counters.dcgm.opening import open_dcgm  # noqa: PLC0415 - only where it is read
 
-        return open_dcgm(clock, visible, address=dcgm, period_s=period_s)
+        return open_dcgm(clock, visible, address=dcgm, period_s=period_s, stop=stop)
 
     return {"gpm": lambda: open_gpm(clock, visible), "dcgm": engine, "nvml": lambda: open_nvml(clock, visible)}
 

@@ -29,7 +29,9 @@ def read_hosts(directory: Path) -> tuple[Hosts, tuple[str, ...]]:
             continue
         bins.append(series.bins())
         infos.append(recording.header.info)
-        if recording.cut_off and recording.is_live() is False:
-            with contextlib.suppress(OSError):  # then it stays as it is: it was read
-                repair_host(recording)
+        if recording.cut_off and recording.is_live() is not True:
+            problems.append(f"{path.name} was cut off: what the host did after its last whole batch is lost")
+            if recording.is_live() is False:
+                with contextlib.suppress(OSError):  # then it stays as it is: it was read
+                    repair_host(recording)
     return Hosts(bins=merge_bins(bins), infos=tuple(infos)), tuple(problems)

@@ -92,7 +92,12 @@ class Measurement:
         """
         options = self._options
         source, notes = open_source(
-            options.source, self._choice.choose, self._open_replay, dcgm=options.dcgm, period_s=options.period_s
+            options.source,
+            self._choice.choose,
+            self._open_replay,
+            dcgm=options.dcgm,
+            period_s=options.period_s,
+            stop=ending.event,
         )
         self._source = source
         opened.set()

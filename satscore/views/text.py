@@ -10,7 +10,7 @@ from itertools import chain
 from satscore.core.summary import FindingItem, Summary
 from satscore.core.summary_gpu import Score
 from satscore.views import words, words_loss, words_ranks, words_run
-from satscore.views.lines import LABEL, Lines, printable, shortened
+from satscore.views.lines import LABEL, MORE, Lines, printable, shortened
 
 WIDTH = 100
 MIN_WIDTH = 60
@@ -212,6 +212,7 @@ class _Block:
             cut = len(lines) + len(wrapped) > room - (not is_last)
             if cut:
                 wrapped = wrapped[: max(0, room - 1 - len(lines))]
+                wrapped[-1:] = [line[: self._lines.room - len(MORE)] + MORE for line in wrapped[-1:]]
             lines += [self._lines.line("" if i else "note", line) for i, line in enumerate(wrapped)]
             if cut:
                 rest = len(notes) - shown

@@ -51,7 +51,9 @@ def headline(summary: Summary) -> Iterator[str]:
     yield f"{head.score_pct:.1f} of 100 (..{head.score_hi_pct:.1f})"
     if head.ci95 is not None:
         yield f"95 % {head.ci95.low_pct:.1f}..{head.ci95.high_pct:.1f}" + ("" if head.ci95.reliable else ", unreliable")
-    yield f"{attainable:.1f} of attainable"
+    # Without a known rate 100 % of the peak stands for it, and the share is a lower value.
+    is_least = any(gpu.ceilings_missing for rank in summary.ranks for gpu in rank.gpus)
+    yield f"{'>= ' if is_least else ''}{attainable:.1f} of attainable"
     yield f"grade {score.grade}"
     yield f"coverage {100 * coverage:.0f} %" + (", partial" if score.partial else "")
 

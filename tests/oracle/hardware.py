@@ -61,8 +61,13 @@ def read(model_id: str, *, gpu_w: float | None, module_w: float | None, vboost: 
             if row["pipe"] == "tensor"
         },
     )
-    _choose_ceilings(made, raw.get("attainable", []), {"gpu": gpu_w, "module": module_w}, vboost)
+    _choose_ceilings(made, raw.get("attainable", []), {"gpu": _lower(gpu_w, module_w), "module": module_w}, vboost)
     return made
+
+
+def _lower(gpu_w: float | None, module_w: float | None) -> float | None:
+    """The GPU can draw no more than its module."""
+    return gpu_w if gpu_w is None or module_w is None else min(gpu_w, module_w)
 
 
 def _choose_ceilings(made: Hardware, rows: list, caps: dict[str, float | None], vboost: int | None) -> None:

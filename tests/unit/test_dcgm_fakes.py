@@ -163,6 +163,8 @@ emit([status_of(client.since, fields), status_of(Client)])
     def test_stopped_engine_goes_on(self, newest: Through) -> None:
         waited, gap_s = newest.run("""
 import threading
+
+pytestmark = pytest.mark.slow
 init()
 client = Client()
 fields = client.watch([1001])

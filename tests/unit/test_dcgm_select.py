@@ -1,5 +1,6 @@
 """Which source is opened, what is said where one is missing, and two sources compared."""
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -84,7 +85,8 @@ def test_auto_takes_gpm_and_looks_for_nothing_else(monkeypatch):
 
 def test_auto_takes_dcgm_before_mere_gauges(monkeypatch):
     here = Here(monkeypatch, "dcgm", "nvml")
-    assert here.open("auto") == ("dcgm", ["GPM: not here; the remedy of gpm"])
+    assert here.open("auto") == ("dcgm", [])  # why GPM is not there is no news
+    assert here.asked == ["gpm", "dcgm"]
 
 
 def test_auto_without_bindings_does_not_speak_of_dcgm(monkeypatch):
@@ -113,6 +115,8 @@ def test_without_any_gpu_the_driver_comes_first(monkeypatch):
 def test_dcgm_alone_falls_back_to_nothing(monkeypatch):
     here = Here(monkeypatch, "gpm", "nvml")
     assert here.open("dcgm", dcgm="n:1", period_s=0.5) == (None, ["DCGM: not here; the remedy of dcgm"])
+    stop = here.options.pop("stop")
+    assert isinstance(stop, threading.Event)
     assert here.options == {"address": "n:1", "period_s": 0.5}
 
 

@@ -50,6 +50,8 @@ from tests.fakes.build import DCGM_VERSIONS, FakeDcgm, fake_dcgm
 from tests.process.harness import TIMEOUT_S, environment, state_of, wait_for
 from tests.unit.dcgm_package import Package
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["fake_dcgm"]
 T = TypeVar("T")
 PERIOD_US = 50_000

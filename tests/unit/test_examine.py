@@ -16,6 +16,8 @@ from tests.unit.test_session import record
 class SlowSource:
     """A driver that takes half a second for each read."""
 
+    name = "slow"
+
     def __init__(self) -> None:
         self.clock = ManualClock()
 

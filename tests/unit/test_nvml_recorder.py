@@ -23,4 +23,4 @@ def test_a_recorded_fake_answers_as_the_fake(fake_nvml: FakeNvml, script, tmp_pa
     assert len(again) == len(first)
     for a, b in zip(first, again, strict=True):
         assert a["q"] == b["q"]
-        assert b["v"] == pytest.approx(a["v"], rel=1e-2, abs=1e-2)
+        assert b["v"] == pytest.approx(a["v"], rel=5e-2, abs=1e-2)  # rates over 0.2 s: as exact as the machine is quiet

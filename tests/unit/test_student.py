@@ -88,7 +88,8 @@ def test_symmetric(p, dof):
 @given(tails, tails, dofs)
 def test_quantile_rises_with_p(one, other, dof):
     low, high = sorted((one, other))
-    assert t_quantile(low, dof) <= t_quantile(high, dof)
+    # Neighbours may differ by the last bits of the iteration.
+    assert t_quantile(low, dof) <= t_quantile(high, dof) * (1 - 1e-13)
     if high > 1.001 * low:
         assert t_quantile(low, dof) < t_quantile(high, dof) < 0
 

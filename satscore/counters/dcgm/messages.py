@@ -126,6 +126,14 @@ def no_bindings() -> CounterError:
     )
 
 
+def ended_before(address: str | None) -> CounterError:
+    """Return the error where the command had ended before an engine answered."""
+    return CounterError(
+        f"DCGM, {where(address)}: it had not answered when the command ended",
+        hint="if it hangs, restart it (systemctl restart nvidia-dcgm)",
+    )
+
+
 def other_gpus(address: str | None, theirs: list[str], ours: list[str]) -> CounterError:
     """Return the error where an engine reads none of our GPUs; names both."""
     return CounterError(

@@ -1,6 +1,7 @@
 """Opening DCGM: which bindings, which engine, which GPUs, and why not."""
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from satscore.counters.dcgm.address import DEFAULT
 from satscore.counters.dcgm.bindings import binding_folders
 from satscore.counters.dcgm.choice import OurGpus
 from satscore.counters.dcgm.client import Client
-from satscore.counters.dcgm.messages import error_of, no_bindings, reason
+from satscore.counters.dcgm.messages import ended_before, error_of, no_bindings, reason
 from satscore.counters.dcgm.source import DcgmSource, Entities, watch_of
 from satscore.counters.dcgm.wire import Connect, Failed, Found, Watch, Watching
 from satscore.counters.nvml import Visible
@@ -26,7 +27,17 @@ _OTHER_BINDINGS_STAGES = ("bindings", "library")
 class _Attempt:
     """Opening one engine by one folder of bindings."""
 
-    def __init__(self, clock: Clock, gpus: OurGpus, notes: NoteBook, *, address: str | None, period_s: float) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        gpus: OurGpus,
+        notes: NoteBook,
+        *,
+        address: str | None,
+        period_s: float,
+        stop: threading.Event,
+    ) -> None:
+        self._stop = stop
         self._clock = clock
         self._gpus = gpus
         self._notes = notes
@@ -66,6 +77,8 @@ class _Attempt:
                     return event
                 if isinstance(event, Watching):
                     return self._source(client, event)
+            if self._stop.is_set():
+                raise ended_before(self._address)
             client.wait(_WAIT_S)
 
     def _arm(self, found: Found) -> Watch:
@@ -95,6 +108,7 @@ def open_dcgm(
     address: str | None = None,
     period_s: float = DEFAULT_PERIOD_S,
     environ: Mapping[str, str] | None = None,
+    stop: threading.Event | None = None,
 ) -> DcgmSource:
     """Open a host engine of DCGM.
 
@@ -105,6 +119,7 @@ def open_dcgm(
             else an engine inside the process that reads.
         period_s: Time between samples, s.
         environ: Where SATSCORE_DCGM_BINDINGS is looked up; None: our environment.
+        stop: Set when nobody waits any longer.
 
     Raises:
         CounterError: There are no bindings, no engine, no GPU of ours or no pipe counters; with the remedy.
@@ -116,7 +131,7 @@ def open_dcgm(
     gpus = OurGpus(visible, notes)
     first: Failed | None = None
     for place in (DEFAULT, None) if address is None else (address,):
-        attempt = _Attempt(clock, gpus, notes, address=place, period_s=period_s)
+        attempt = _Attempt(clock, gpus, notes, address=place, period_s=period_s, stop=stop or threading.Event())
         outcome = _by_any(folders, attempt)
         if isinstance(outcome, DcgmSource):
             return outcome
