@@ -17,6 +17,8 @@ from tests.fakes.build import DCGM, DCGM_VERSIONS, NVML, VENDOR_BINDINGS, FakeDc
 
 __all__ = ["fake_dcgm"]
 
+pytestmark = pytest.mark.slow
+
 REAL = VENDOR_BINDINGS
 BLANK_DOUBLE, BLANK_INTEGER = 140737488355328.0, 0x7FFFFFFFFFFFFFF0
 
@@ -163,8 +165,6 @@ emit([status_of(client.since, fields), status_of(Client)])
     def test_stopped_engine_goes_on(self, newest: Through) -> None:
         waited, gap_s = newest.run("""
 import threading
-
-pytestmark = pytest.mark.slow
 init()
 client = Client()
 fields = client.watch([1001])
