@@ -1,7 +1,9 @@
 """Opening DCGM: which bindings, which engine, which GPUs, and why not."""
 
+import math
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from satscore.errors import CounterError
 DEFAULT_PERIOD_S = 0.2
 _VENDOR_TIMEOUT_S = 5.0
 _WAIT_S = 0.05
+_GRACE_S = 0.3
+"""For an answer that is on its way when the command has ended."""
 _OTHER_BINDINGS_STAGES = ("bindings", "library")
 
 
@@ -69,7 +73,8 @@ class _Attempt:
         return outcome
 
     def _outcome(self, client: Client) -> DcgmSource | Failed:
-        while True:  # ends by the client's deadlines
+        give_up_s = math.inf
+        while time.monotonic() < give_up_s:  # ends by the client's deadlines
             for event in client.poll():
                 if self._refusal is not None:
                     raise self._refusal
@@ -77,9 +82,10 @@ class _Attempt:
                     return event
                 if isinstance(event, Watching):
                     return self._source(client, event)
-            if self._stop.is_set():
-                raise ended_before(self._address)
+            if self._stop.is_set() and give_up_s == math.inf:
+                give_up_s = time.monotonic() + _GRACE_S
             client.wait(_WAIT_S)
+        raise ended_before(self._address)
 
     def _arm(self, found: Found) -> Watch:
         try:
