@@ -37,7 +37,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 def test_summary_does_not_wait_for_a_frozen_disk(volume: Path, tmp_path: Path) -> None:
     run, said = volume / "run", tmp_path / "stderr"
-    command = ["sh", "-c", f"sleep 1.5; fsfreeze -f {volume}; sleep 7; exit 3"]
+    command = ["sh", "-c", f"sleep 4; fsfreeze -f {volume}; sleep 7; exit 3"]
     with said.open("wb") as stderr:
         wrapper = subprocess.Popen(
             [*PROGRAM, "--source", "sim:llm", "--out", str(run), "--", *command], stderr=stderr, env=environment()
