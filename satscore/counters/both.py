@@ -7,7 +7,7 @@ from typing import NamedTuple
 from satscore.core.fields import FIELDS, Kind, Quality, Reading
 from satscore.core.summary import ComparisonItem
 from satscore.core.units import NS_PER_S
-from satscore.counters.source import Source, SourceKind
+from satscore.counters.source import Source, SourceKind, lend_cpu_power
 
 _COMPARED = tuple(i for i, field in enumerate(FIELDS) if field.kind is Kind.MEAN)
 _MAX_WAITING = 4_096
@@ -112,9 +112,7 @@ class BothSource:
 
     def use_cpu_power(self, read_w: Callable[[int], float | None]) -> None:
         """Have the CPU's power read elsewhere, for GPM's readings: DCGM's numbers of the GPUs may differ."""
-        use: Callable[[Callable[[int], float | None]], None] | None = getattr(self._gpm, "use_cpu_power", None)
-        if use is not None:
-            use(read_w)
+        lend_cpu_power(self._gpm, read_w)
 
     def processes(self) -> dict[str, list[int]] | None:
         """Return the ids of the processes that compute on each GPU, by UUID; see ``Source.processes``."""

@@ -1,5 +1,6 @@
 """The contract of a counter source. Sources differ only in how they make Readings."""
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from satscore.core.fields import Reading
@@ -62,3 +63,15 @@ class Source(Protocol):
     def close(self) -> None:
         """Release driver objects; never raises."""
         ...
+
+
+def lend_cpu_power(source: Source, read_w: Callable[[int], float | None]) -> None:
+    """Have a source fill the power of the CPU on each module, where it reads real GPUs.
+
+    Args:
+        source: Opened.
+        read_w: Tells it in W for a GPU of the run, or None; called once a second per GPU, and must not wait.
+    """
+    use: Callable[[Callable[[int], float | None]], None] | None = getattr(source, "use_cpu_power", None)
+    if use is not None:
+        use(read_w)

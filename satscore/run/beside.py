@@ -4,13 +4,12 @@ Evidence and conditions, never the score; whatever fails here is a note.
 """
 
 import threading
-from collections.abc import Callable
 
 from satscore.core.host import HostReading
 from satscore.core.vboost import Vboost
 from satscore.counters.grace import GracePower
 from satscore.counters.host.sampler import HostSampler
-from satscore.counters.source import Source
+from satscore.counters.source import Source, lend_cpu_power
 from satscore.counters.vboost import DEADLINE_S, VboostReader
 from satscore.launch.processes import CommandProcesses
 
@@ -37,9 +36,7 @@ class Beside:
         self._vboost = VboostReader()
         self._vboost.start(source.gpus)
         self._power = GracePower(source.gpus)
-        use_cpu_power: Callable[[Callable[[int], float | None]], None] | None = getattr(source, "use_cpu_power", None)
-        if use_cpu_power is not None:
-            use_cpu_power(self._power.read_w)
+        lend_cpu_power(source, self._power.read_w)
         owns = None if child_pid is None else CommandProcesses(wrapper_pid).is_marked
         self._host = HostSampler(child_pid, source.clock, stop, owns=owns)
         self._host.start()

@@ -15,7 +15,7 @@ from satscore.core.vboost import Vboost
 from satscore.counters.grace import GracePower
 from satscore.counters.replay import ReplaySpec
 from satscore.counters.select import open_source
-from satscore.counters.source import Source
+from satscore.counters.source import Source, lend_cpu_power
 from satscore.counters.vboost import DEADLINE_S, VboostReader
 from satscore.run.examined import Beside, judge
 from satscore.run.lookout import GpuChoice
@@ -77,9 +77,7 @@ class _Looks:
         self._vboost = VboostReader()
         self._vboost.start(gpus)
         self._power = GracePower(gpus)
-        use_cpu_power: Callable[[Callable[[int], float | None]], None] | None = getattr(source, "use_cpu_power", None)
-        if use_cpu_power is not None:
-            use_cpu_power(self._power.read_w)
+        lend_cpu_power(source, self._power.read_w)
 
     def vboost(self) -> Vboost:
         return self._vboost.levels(DEADLINE_S + 1.0, threading.Event())
