@@ -175,10 +175,14 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     assumed: bool = False
     """The GPUs were chosen by numbers that CUDA may count in another order."""
     gpus: tuple[GpuLooks, ...] = ()
+    local_choice: tuple[str, ...] = ()
+    """UUIDs of the GPUs that the rank's number on its node picks among those it sees; empty: it picks none."""
+    claimed: tuple[str, ...] = ()
+    """UUIDs of GPUs that another rank of the job counts already."""
 
     def after(self, look: Look, duration_ms: int) -> "Placement":
         """Return this with one more look, which stands for so much time."""
-        return Placement(assumed=self.assumed, gpus=tuple(gpu.after(look, duration_ms) for gpu in self.gpus))
+        return msgspec.structs.replace(self, gpus=tuple(gpu.after(look, duration_ms) for gpu in self.gpus))
 
     @property
     def known_by(self) -> KnownBy | None:

@@ -19,6 +19,18 @@ END_ROOM_BYTES = 4096
 """Kept free in the file of a run that goes on, so that a disk which is full at its end holds the end."""
 
 
+class JobIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rank of which job this is (launch.request.Identity, without its notes)."""
+
+    launcher: str
+    rank: int
+    world: int
+    local_rank: int | None
+    local_world: int | None
+    key: str | None
+    restart: int = 0
+
+
 class RunStart(msgspec.Struct, frozen=True, kw_only=True):
     """Known when the command starts. The command is already redacted."""
 
@@ -35,6 +47,8 @@ class RunStart(msgspec.Struct, frozen=True, kw_only=True):
     kind: RunKind = "command"
     group_by: str = "none"
     """Which ranks are compared with each other."""
+    job: JobIdentity | None = None
+    """None: there is no launcher, this process is the whole job."""
 
 
 class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +81,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     placement: Placement | None = None
     """Which GPUs the command uses, kept up to date during the run; None: no GPU was measured."""
     end: RunEnd | None = None
+    clock_correction_ns: int = 0
+    """To be added to this host's wall time to have that of the collector, where windows were scored by it."""
 
 
 class StreamHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +111,11 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 def json_text(text: str) -> str:
     """Return text that JSON can hold: bytes of an argument or a path that are not UTF-8 become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def rank_file_name(hostname: str, rank: int) -> str:
+    """Return the name of a rank's own file: ``run.json`` of rank 0, which stands for the job."""
+    return RUN_FILE if rank == 0 else f"run-{hostname}-{rank}.json"
 
 
 def write_run_file(directory: Path, content: RunFile) -> None:

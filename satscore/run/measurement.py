@@ -229,7 +229,7 @@ class Measurement:
         options, has_source = self._options, source is not None
         self._start = run_start(options, self._command, self._started_at)
         wanted = wanted_directory(options, self._command, self._started_at, has_source=has_source)
-        self._recorder = Recorder(wanted, with_readings=options.record == "full" and has_source, version=__version__)
+        self._recorder = Recorder(wanted, with_readings=options.record in (None, "full") and has_source, version=__version__)
         header = None if source is None else self._open_session(source)
         self._recorder.placement = self._placement
         self._keeper = Keeper(self._recorder, self._start, with_sums=options.record == "sums")
