@@ -170,7 +170,10 @@ class GpuLooks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the GPUs of a machine and the command. Precedence: processes, environment, visible."""
+    """What is known of the GPUs of a machine and the command.
+
+    Precedence: processes, environment, the number of the rank on its node, visible.
+    """
 
     assumed: bool = False
     """The GPUs were chosen by numbers that CUDA may count in another order."""
@@ -191,14 +194,26 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
             return "process"
         return "environment" if any(gpu.environment for gpu in self.gpus) else None
 
+    @property
+    def goes_by_local_rank(self) -> bool:
+        """Whether nothing surer is known than what the number of the rank on its node picks."""
+        told = any(gpu.computes or gpu.environment not in (None, "visible") for gpu in self.gpus)
+        return bool(self.local_choice) and not told
+
     def use_of(self, uuid: str | None, *, worked: bool) -> GpuUse | None:
-        """Return how it is known that the command uses a GPU; None: it is known that it does not.
+        """Return how it is known that the command uses a GPU; None: it does not, or another rank counts the GPU.
 
         Args:
             uuid: The GPU's name; without one nothing can be known about it.
             worked: Whether its counters show work, of whomever.
         """
+        return None if uuid in self.claimed else self._use_of(uuid, worked=worked)
+
+    def _use_of(self, uuid: str | None, *, worked: bool) -> GpuUse | None:
+        """Return the same, whoever else counts the GPU."""
         gpu, known_by = self.looks_of(uuid), self.known_by
+        if self.local_choice:
+            return self._use_of_shared(uuid, gpu)
         if gpu is not None and known_by == "process":
             if gpu.computes:
                 return "process"
@@ -207,6 +222,30 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         elif gpu is not None and known_by == "environment":
             return gpu.environment
         return "assumed" if self.assumed else "visible"
+
+    def _use_of_shared(self, uuid: str | None, gpu: GpuLooks | None) -> GpuUse | None:
+        """Return how a rank uses a GPU that the other ranks of its node see as well.
+
+        What is not known to be used here is taken to be another's. An environment that shows the command no
+        less than its rank sees tells nothing ("visible").
+        """
+        if self.known_by == "process":
+            return "process" if gpu is not None and gpu.computes else None
+        if self.goes_by_local_rank:
+            return "assumed" if uuid in self.local_choice else None
+        return gpu.environment if gpu is not None and gpu.environment != "visible" else None
+
+    def unused_by(self, uuid: str | None) -> KnownBy | None:
+        """Return by what it is known that a GPU without use is not the command's; None: it is not known.
+
+        Args:
+            uuid: The GPU's name.
+        """
+        if uuid in self.claimed and self._use_of(uuid, worked=False) is not None:
+            return "claimed"
+        if self.goes_by_local_rank:
+            return "local_rank"
+        return self.known_by or ("claimed" if uuid in self.claimed else None)
 
     def looks_of(self, uuid: str | None) -> GpuLooks | None:
         """Return what the looks told about a GPU; None where nobody looked."""
@@ -227,7 +266,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     def concludes_as(self, other: "Placement") -> bool:
         """Return whether both say the same about every GPU; times of looks may differ."""
-        return _conclusions(self) == _conclusions(other)
+        return self.claimed == other.claimed and _conclusions(self) == _conclusions(other)
 
 
 NOTHING_KNOWN = Placement()

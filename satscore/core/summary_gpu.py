@@ -9,9 +9,10 @@ Grade = Literal["A", "B", "C", "D"]
 GpuUse = Literal["process", "environment", "visible", "assumed"]
 """How it is known that the command uses a GPU: it computes there; the environment of its processes shows
 them the GPU; satscore's own environment does, and nothing surer is known; or that one names it by a number
-that CUDA may count in another order."""
-KnownBy = Literal["process", "environment"]
-"""By what it is known which GPUs the command uses: its processes were seen to compute, or their environment tells."""
+that CUDA may count in another order, or the rank's number on its node picks it among those that are visible."""
+KnownBy = Literal["process", "environment", "local_rank", "claimed"]
+"""By what it is known which GPUs the command uses: its processes were seen to compute, or their environment tells;
+of several ranks on a node: the number of the rank there picks another GPU, or another rank counts this one."""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,7 +221,8 @@ class UnusedGpu(msgspec.Struct, frozen=True, kw_only=True):
     nvml_index: int | None
     uuid: str | None
     known_by: KnownBy
-    """The command's processes compute on other GPUs, or their environment shows them others only."""
+    """The command's processes compute on other GPUs, or their environment shows them others only; the rank's number
+    on its node picks another one, and nothing surer is known; or another rank of the job counts it."""
     engine_active_frac: float | None
     """How much of the time it worked, for whomever; null: not known."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from satscore.counters.clock import MonotonicClock
 from satscore.counters.nvml import NO_PIPES_TEXT, Visible, open_gpm, open_nvml
 from satscore.counters.replay import PREFIX, ReplaySpec, parse_replay
-from satscore.counters.simulated import open_simulated
+from satscore.counters.simulated import SimulatedRank, open_simulated
 from satscore.counters.source import Source
 from satscore.errors import CounterError, SatscoreError
 
@@ -23,6 +23,7 @@ def open_source(
     dcgm: str | None = None,
     period_s: float = DEFAULT_PERIOD_S,
     stop: threading.Event | None = None,
+    job: SimulatedRank | None = None,
 ) -> tuple[Source | None, list[str]]:
     """Open a source; never raises, because a command must run without one as well.
 
@@ -33,12 +34,13 @@ def open_source(
         dcgm: Address of DCGM's host engine; None: the usual one.
         period_s: Time between reads, which an engine has to know, s.
         stop: Set when nobody waits for an engine any longer that does not answer: the command has ended.
+        job: Which rank this process is of a job that is simulated.
 
     Returns:
         The source, or None; and what could not be had, with the remedy, most telling first.
     """
     if wanted.partition(":")[0] == "sim":
-        return _first((lambda: open_simulated(wanted),))
+        return _first((lambda: open_simulated(wanted, job=job),))
     if wanted.startswith(PREFIX):
         return _first((lambda: (open_replay or _refuse_replay)(parse_replay(wanted)),))
     openers = _openers(visible, dcgm, period_s, stop or threading.Event())

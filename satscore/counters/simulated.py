@@ -4,6 +4,7 @@ For trying, teaching and testing satscore without a GPU. Everything that it feed
 SIMULATED. Given the times of the reads, the readings are always the same.
 """
 
+import time
 from dataclasses import dataclass
 
 from satscore.core.fields import Reading
@@ -21,9 +22,22 @@ from satscore.counters.sim.workload import Scenario
 from satscore.counters.source import SourceKind
 from satscore.errors import CounterError
 
-__all__ = ["SCENARIOS", "Placement", "SimulatedSource", "Truth", "open_simulated"]
+__all__ = [
+    "SCENARIOS",
+    "Placement",
+    "SimulatedRank",
+    "SimulatedSource",
+    "Truth",
+    "open_simulated",
+    "sim_origin_ns",
+]
 
 _SM_COUNT = 132
+_UNAGREED_NS = 10 * NS_PER_S
+"""Ranks that have not agreed on a begin take the last full 10 s of wall time: most of them the same."""
+MOST_BEHIND_S = 3600.0
+"""Simulated time that a rank which starts late makes up for, s: 1.1 to 3.7 s of one x86_64 core, by scenario (2.2 s for
+gh200x4). A rank that is later begins as if it were so late, and its barriers are not those of the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,31 @@ class Placement:
     rank: int
     world: int
     origin_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedRank:
+    """Which rank of a job a process simulates.
+
+    ``begun_ns`` is the wall time at which the job began, as its ranks agreed, in ns; None: they did not.
+    """
+
+    rank: int
+    world: int
+    begun_ns: int | None = None
+
+
+def sim_origin_ns(clock: Clock, wall_ns: int) -> int:
+    """Return an instant of wall time on the axis of a clock: time 0 of the simulation, in ns.
+
+    All processes that start from one wall time have simulated the same time at every instant, however late they
+    began and however fast their clocks run, for a scaled clock is taken back to that instant at its own speed.
+
+    Args:
+        clock: Axis of the readings' times.
+        wall_ns: The instant.
+    """
+    return clock.from_monotonic_ns(wall_ns - time.time_ns() + time.monotonic_ns())
 
 
 class _Device:
@@ -82,9 +121,12 @@ class SimulatedSource:
         spec: What to simulate.
         clock: Axis of the readings' times.
         placement: This process's rank; None: the whole scenario runs in this process.
+        begun_ns: Wall time of the placement's origin in ns, if the windows shall be laid by it; else by the clock.
     """
 
-    def __init__(self, spec: SimSpec, clock: Clock, placement: Placement | None = None) -> None:
+    def __init__(
+        self, spec: SimSpec, clock: Clock, placement: Placement | None = None, *, begun_ns: int | None = None
+    ) -> None:
         scenario = spec.scenario
         self.name = "sim"
         self.kind: SourceKind = "simulated"
@@ -98,8 +140,14 @@ class SimulatedSource:
             _Device(i, rank, own, spec.seed) for i, (rank, own) in enumerate(zip(ranks, physics, strict=True))
         ]
         self.gpus = tuple(device.info for device in self._devices)
-        origin_ns = None if placement is None else placement.origin_ns
-        self._origin_ns = clock.now_ns() if origin_ns is None else origin_ns
+        now_ns, origin_ns = clock.now_ns(), None if placement is None else placement.origin_ns
+        self._origin_ns = now_ns if origin_ns is None else origin_ns
+        if begun_ns is not None:
+            # Simulated instants have the same wall time in every process, at any speed.
+            self.grid_offset_ns = begun_ns - self._origin_ns
+        self._behind_s = (now_ns - self._origin_ns) / NS_PER_S
+        if self._behind_s > MOST_BEHIND_S:
+            self._origin_ns = now_ns - round(MOST_BEHIND_S * NS_PER_S)
 
     def read(self) -> list[Reading]:
         """Return one reading per GPU since the last call; empty for the first (the base line)."""
@@ -119,7 +167,13 @@ class SimulatedSource:
         scenario = self._scenario
         what = f"{len(self.gpus)} x {scenario.board.name}, scenario {scenario.name!r}: {scenario.summary}"
         faults = f" Read faults: {scenario.faults.as_text()}." if any(scenario.faults) else ""
-        return [f"SIMULATED: no GPU is read. {what}. The power and clock model is illustrative.{faults}"]
+        notes = [f"SIMULATED: no GPU is read. {what}. The power and clock model is illustrative.{faults}"]
+        if self._behind_s > MOST_BEHIND_S:
+            notes.append(
+                f"this rank began {self._behind_s:.0f} simulated s after its job, more than the {MOST_BEHIND_S:.0f} s "
+                "that are made up for: its barriers are not those of the other ranks"
+            )
+        return notes
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -197,13 +251,16 @@ def _gpu_info(index: int, rank: int, scenario: Scenario) -> GpuInfo:
     )
 
 
-def open_simulated(spec: str, clock: Clock | None = None, *, placement: Placement | None = None) -> SimulatedSource:
-    """Open the simulator; time 0 of the simulation is now, unless the placement says otherwise.
+def open_simulated(
+    spec: str, clock: Clock | None = None, *, placement: Placement | None = None, job: SimulatedRank | None = None
+) -> SimulatedSource:
+    """Open the simulator; time 0 of the simulation is now, unless placement or job say otherwise.
 
     Args:
         spec: ``sim``, ``sim:SCENARIO`` or ``sim:SCENARIO,seed=N,speed=X,world=N`` (sim/spec.py has all options).
         clock: Axis of the readings' times; None: CLOCK_MONOTONIC, ``speed`` times as fast.
         placement: This process's rank, if the job's ranks are simulated in several processes.
+        job: The same, by wall time; a job of one rank is none.
 
     Raises:
         CounterError: The spec names an unknown scenario, option or value, or one that does not fit the placement.
@@ -211,4 +268,9 @@ def open_simulated(spec: str, clock: Clock | None = None, *, placement: Placemen
     parsed = parse_spec(spec)
     if clock is None:
         clock = MonotonicClock() if parsed.speed == 1.0 else ScaledClock(parsed.speed)
-    return SimulatedSource(parsed, clock, placement)
+    if job is None or job.world <= 1:
+        return SimulatedSource(parsed, clock, placement)
+    begun_ns = time.time_ns() // _UNAGREED_NS * _UNAGREED_NS if job.begun_ns is None else job.begun_ns
+    origin_ns = sim_origin_ns(clock, begun_ns)
+    placement = Placement(rank=job.rank, world=job.world, origin_ns=origin_ns)
+    return SimulatedSource(parsed, clock, placement, begun_ns=begun_ns)

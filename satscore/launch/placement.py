@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
+
+    from satscore.launch.request import Identity
 
     class ListedGpu(Protocol):
         """A GPU as the driver lists it."""
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
+PER_TASK_VARIABLE = "SLURM_GPUS_PER_TASK"
 _DRIVERS_ORDER = "PCI_BUS_ID"
 _OLD_SLICE = "mig-gpu-"
 
@@ -85,6 +89,30 @@ def has_numbers(setting: str | None) -> bool:
         setting: CUDA_VISIBLE_DEVICES, or None if it is not set.
     """
     return setting is not None and any(_is_number(part.strip()) for part in setting.split(","))
+
+
+def local_choice(
+    environ: "Mapping[str, str]", identity: "Identity", visible_count: int, machine_count: int
+) -> int | None:
+    """Return which of the visible GPUs a rank picks by its number on the node; None: all of them are its own.
+
+    That is by agreement only: programs take the GPU of their local rank where nothing binds them to one. GPUs that
+    were bound to the rank are its own: Slurm says so, or all ranks of the node can have as many each.
+
+    Args:
+        environ: Our environment.
+        identity: Which rank we are.
+        visible_count: GPUs that we see.
+        machine_count: GPUs that the driver lists.
+    """
+    rank, ranks = identity.local_rank, identity.local_world
+    if identity.world <= 1 or rank is None or ranks == 1 or visible_count <= 1:
+        return None
+    is_divided = ranks is not None and visible_count < machine_count and visible_count * ranks <= machine_count
+    per_task = environ.get(PER_TASK_VARIABLE, "").rpartition(":")[2]
+    if is_divided or (_is_number(per_task) and per_task == str(visible_count)):
+        return None
+    return rank % visible_count
 
 
 def _is_number(entry: str) -> bool:

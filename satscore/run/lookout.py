@@ -7,45 +7,83 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from satscore.core.gpu import GpuInfo
+from satscore.core.gpu_claims import wanted_gpus, with_claims
 from satscore.core.placement import GpuLooks, Look, Placement, look_at, surer, who_is
 from satscore.core.summary_gpu import GpuUse
 from satscore.counters.source import Source
-from satscore.launch.placement import ORDER_VARIABLE, VISIBLE_VARIABLE, counts_otherwise, has_numbers, visible_gpus
+from satscore.launch.claims import GpuClaims
+from satscore.launch.placement import (
+    ORDER_VARIABLE,
+    VISIBLE_VARIABLE,
+    counts_otherwise,
+    has_numbers,
+    local_choice,
+    visible_gpus,
+)
 from satscore.launch.processes import CommandProcesses, Shown
+from satscore.launch.request import Identity
 
 NS_PER_MS = 1_000_000
 FIRST_LOOK_S = 1.0
 LONGEST_PAUSE_S = 10.0
 ENVIRONMENTS_CPU_S = 0.02
 """For the environments of the command's processes at one look; the rest is for the next one."""
+ALONE = Identity()
 
 
 class GpuChoice:
     """Chooses the GPUs to read, and knows all that could have been chosen.
 
+    All that are visible are read. Of those that several ranks of a node see, the rank's number there tells which
+    one counts, until processes tell; and each is counted by one rank.
+
     Args:
         environ: Our environment, which the command has inherited.
+        identity: Which rank of which job we are.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], identity: Identity = ALONE) -> None:
         self.machine: list[GpuInfo] = []
         """Every GPU that the driver lets us open; ``index`` is the driver's number."""
         self.note: str | None = None
         """What was unclear."""
         self.placement = Placement()
         """What is known before anybody has looked."""
-        self._setting = environ.get(VISIBLE_VARIABLE)
-        self._order = environ.get(ORDER_VARIABLE)
+        self.visible: frozenset[str | None] = frozenset()
+        """Names of the GPUs to read."""
+        self._environ = environ
+        self._identity = identity
+        has_neighbours = identity.world > 1 and identity.local_world != 1
+        self._claims = GpuClaims(identity.key) if identity.key and has_neighbours else None
 
     def choose(self, gpus: list[GpuInfo]) -> list[int]:
         """Return the driver's numbers of the GPUs to read."""
+        setting = self._environ.get(VISIBLE_VARIABLE)
         self.machine = gpus
-        self.placement = Placement(
-            assumed=counts_otherwise(self._setting, self._order, gpus),
+        positions, self.note = visible_gpus(setting, gpus)
+        chosen = [gpus[i] for i in positions]
+        self.visible = frozenset(gpu.uuid for gpu in chosen)
+        picked = local_choice(self._environ, self._identity, len(chosen), len(gpus))
+        uuid = None if picked is None else chosen[picked].uuid
+        placement = Placement(
+            assumed=counts_otherwise(setting, self._environ.get(ORDER_VARIABLE), gpus),
             gpus=tuple(GpuLooks(uuid=gpu.uuid, nvml_index=gpu.index) for gpu in gpus if gpu.uuid),
+            local_choice=(uuid,) if uuid else (),
         )
-        chosen, self.note = visible_gpus(self._setting, gpus)
-        return [gpus[i].index for i in chosen]
+        self.placement = self.claim(placement)
+        return [gpu.index for gpu in chosen]
+
+    def claim(self, placement: Placement) -> Placement:
+        """Hold what is to be counted here; return what is known then of the GPUs that other ranks count."""
+        if self._claims is None:
+            return placement
+        wanted = wanted_gpus(placement, self.visible)
+        return with_claims(placement, wanted, self._claims.update(wanted))
+
+    def close(self) -> None:
+        """Let other ranks count the GPUs; the end of the process does it as well."""
+        if self._claims is not None:
+            self._claims.close()
 
 
 class Lookout:
@@ -67,6 +105,7 @@ class Lookout:
         self.failure: str | None = None
         """Why nobody looks, or why the last look failed."""
         self._source = source
+        self._choice = choice
         self._machine = choice.machine
         self._processes = CommandProcesses(wrapper_pid)
         self._stop = stop
@@ -90,7 +129,7 @@ class Lookout:
                 look, now_ns = self.look(), time.monotonic_ns()
                 if self._stop.is_set():
                     return  # processes that were ending are nobody's any more
-                placement = self.placement.after(look, (now_ns - last_ns) // NS_PER_MS)
+                placement = self._choice.claim(self.placement.after(look, (now_ns - last_ns) // NS_PER_MS))
                 news, last_ns = not placement.concludes_as(self.placement), now_ns
                 self.placement, self.failure = placement, None
                 if news:
@@ -123,8 +162,10 @@ class Lookout:
                 use = "assumed"
             if has_numbers(setting) and not process.counts_as_we:
                 setting, use = None, "visible"  # numbers among other devices: it may be any
-            for i in visible_gpus(setting, self._machine)[0]:
-                uuid = self._machine[i].uuid
+            shown_here = [self._machine[i].uuid for i in visible_gpus(setting, self._machine)[0]]
+            if self.placement.local_choice and self._choice.visible <= set(shown_here):
+                use = "visible"  # what all ranks of the node see does not tell which one is this rank's
+            for uuid in shown_here:
                 if uuid:
                     uses[uuid] = surer(use, uses.get(uuid))
         return uses

@@ -83,17 +83,21 @@ class RankGpus:
         ]
 
     def unused(self, placement: Placement, engine: Sequence[float | None]) -> tuple[UnusedGpu, ...]:
-        """Return the GPUs that the command is known not to use."""
-        known_by = placement.known_by
-        if known_by is None:
-            return ()
-        return tuple(
-            UnusedGpu(
-                index=gpu.index, nvml_index=gpu.nvml_index, uuid=gpu.uuid, known_by=known_by, engine_active_frac=share
-            )
-            for gpu, share, use in zip(self.gpus, engine, self.uses(placement, engine), strict=True)
-            if use is None
-        )
+        """Return the GPUs that are known not to be the command's, or that another rank counts."""
+        found = []
+        for gpu, share, use in zip(self.gpus, engine, self.uses(placement, engine), strict=True):
+            known_by = None if use else placement.unused_by(gpu.uuid)
+            if known_by is not None:
+                found.append(
+                    UnusedGpu(
+                        index=gpu.index,
+                        nvml_index=gpu.nvml_index,
+                        uuid=gpu.uuid,
+                        known_by=known_by,
+                        engine_active_frac=share,
+                    )
+                )
+        return tuple(found)
 
     def notes(self, placement: Placement, engine: Sequence[float | None]) -> list[str]:
         """Return what the choice of hardware models for the used GPUs left open."""
@@ -106,6 +110,9 @@ class RankGpus:
             for gpu, use in zip(self.gpus, uses, strict=True)
             if use and placement.use_of(gpu.uuid, worked=False) is None
         ]
+        if placement.goes_by_local_rank and any(uses):
+            which = gpu_numbers(gpu for gpu, use in zip(self.gpus, uses, strict=True) if use)
+            texts.append(f"GPU {which} is taken for the rank's by its number on the node: no process of it was seen")
         if unseen:
             which = gpu_numbers(unseen)
             are = "it is" if len(unseen) == 1 else "they are"
@@ -139,8 +146,17 @@ class RankGpus:
 
 
 def certain_gpus(placement: Placement | None, gpus: Sequence[GpuInfo]) -> list[int]:
-    """Return the positions of the GPUs that no later look at processes can take from the command."""
+    """Return the positions of the GPUs that nothing can take from the command any more.
+
+    A look at processes can take those where none of the command's was seen. Another rank cannot take one that
+    is claimed here.
+    """
     if placement is None:
         return list(range(len(gpus)))
     looks = [placement.looks_of(gpu.uuid) for gpu in gpus]
-    return [at for at, looked in enumerate(looks) if looked is None or looked.computes]
+    uses = [placement.use_of(gpu.uuid, worked=True) for gpu in gpus]
+    return [
+        at
+        for at, (looked, use) in enumerate(zip(looks, uses, strict=True))
+        if use is not None and (looked is None or looked.computes)
+    ]

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 
+from satscore.core.placement import Placement
+from satscore.record.run_file import RunFile, rank_file_name
 from tests.fakes.build import FakeNvml, compiler, fake_nvml
 from tests.process.harness import (
     CHILDREN,
@@ -203,6 +207,46 @@ def test_a_command_on_a_gpu_that_is_not_read(node):
     assert used(summary) == []
     assert any("uses GPU 3 (GPU-" in note and "nobody reads" in note for note in summary["notes"])
     assert node.report("run") == (done.stderr.decode().strip(), summary)
+
+
+@comparable
+@pytest.mark.slow
+def test_ranks_that_took_each_others_gpu_for_theirs_change_places(node):
+    """Two ranks see all GPUs: each is taken to use that of its number, until its process shows on another one."""
+    where = {0: 1, 1: 0}
+    with contextlib.ExitStack() as stack:
+        for rank, gpu in where.items():
+            step = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
+            step |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
+            step |= {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+            script = f"until test -e {node.folder}/go; do sleep 0.1; done; echo $$ > {node.pids(gpu)}; exec sleep 600"
+            words = ["sh", "-c", script]
+            stack.enter_context(running(node.command("run", *words), env=node.environ(f"run-{rank}", **step)))
+        hostname = socket.gethostname()
+        files = {rank: node.folder / "run" / rank_file_name(hostname, rank) for rank in where}
+
+        def placements() -> dict[int, Placement]:
+            """What the ranks know so far."""
+            texts = {rank: path.read_bytes() if path.exists() else b"" for rank, path in files.items()}
+            known = {rank: msgspec.json.decode(text, type=RunFile).placement for rank, text in texts.items() if text}
+            return {rank: placement for rank, placement in known.items() if placement}
+
+        def numbers(uuids: Sequence[str]) -> list[int]:
+            return [int(uuid[-1]) for uuid in uuids]
+
+        wait_for(lambda: len(placements()) == 2, "the ranks to begin")
+        assert {rank: numbers(known.local_choice) for rank, known in placements().items()} == {0: [0], 1: [1]}
+        (node.folder / "go").touch()
+
+        def settled() -> bool:
+            known = placements()
+            return all(
+                [i for i, gpu in enumerate(known[rank].gpus) if known[rank].use_of(gpu.uuid, worked=True)] == [gpu_at]
+                for rank, gpu_at in where.items()
+            )
+
+        # A look in up to 10 s, and one more of the rank that found its GPU still held.
+        wait_for(settled, "each rank to count the GPU of its process", 3 * TIMEOUT_S)
 
 
 def test_a_list_that_hangs_hurts_nobody(fake_nvml, tmp_path):

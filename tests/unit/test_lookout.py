@@ -24,6 +24,8 @@ class Looks:
         """Run code; GPU k computes for the ids in its file, and the script says what ``extra`` has."""
         files = "\n".join(f"process {gpu} from {self.folder}/{gpu}" for gpu in range(4))
         head = f"sys.argv[1:] = [{str(self.folder)!r}, {str(self.cuda)!r}]\nfrom company import *\n"
+        # A look has only so much time for /proc, which a busy machine may need for more.
+        head += "from satscore.run import lookout as looking\nlooking.ENVIRONMENTS_CPU_S = 60.0\n"
         return self.fake.run(head + textwrap.dedent(code), "gh200", extra=f"{files}\n{extra}")
 
 
@@ -264,6 +266,99 @@ def test_the_library_is_seen_when_it_comes_and_remembered(looks):
     emit([before, told(watched.look()), told(watched.look())])
     """)
     assert [look[1] for look in told] == [{}, {"3": "environment"}, {"3": "environment"}]
+
+
+# --- ranks that see the same GPUs
+
+RANKS = """
+from company import *
+from child import FakeClock, open_nvml
+from satscore.launch.claims import GpuClaims
+from satscore.launch.request import Identity
+from satscore.run.lookout import GpuChoice, Lookout
+def rank(local_rank=1, local_world=4, key=None, **environ):
+    identity = Identity(launcher="slurm", rank=5, world=8, local_rank=local_rank, local_world=local_world, key=key)
+    choice = GpuChoice(environ, identity)
+    made = Lookout(open_nvml(FakeClock(), choice.choose), choice, ME, threading.Event())
+    made._processes.comparable = made._processes.all_shown = True
+    return made
+def used(watched):
+    uses = {gpu.nvml_index: watched.placement.use_of(gpu.uuid, worked=True) for gpu in watched._source.gpus}
+    return {number: use for number, use in uses.items() if use}
+def claimed(placement):
+    return gpus(placement.claimed)
+def looked(watched):
+    watched.placement = watched._choice.claim(watched.placement.after(watched.look(), 1000))
+    return used(watched)
+"""
+
+
+def test_a_rank_takes_the_gpu_of_its_number_and_reads_all(looks):
+    told = looks.run(
+        RANKS
+        + textwrap.dedent("""
+    emit([[used(one), len(one._source.gpus)] for one in (
+        rank(), rank(local_rank=6), rank(CUDA_VISIBLE_DEVICES="2,3"), rank(CUDA_VISIBLE_DEVICES="2"),
+        rank(local_rank=0, local_world=1), rank(local_rank=None))])
+    """)
+    )
+    everything = dict.fromkeys("0123", "visible")
+    assert told == [
+        [{"1": "assumed"}, 4],
+        [{"2": "assumed"}, 4],
+        [{"3": "assumed"}, 2],
+        [{"2": "visible"}, 1],
+        [everything, 4],
+        [everything, 4],
+    ]
+
+
+def test_a_rank_whose_process_computes_elsewhere_uses_that_gpu(looks):
+    told = looks.run(
+        RANKS
+        + textwrap.dedent("""
+    computes(2, start().pid); computes(1, orphan(SATSCORE_PARENT=f"{ME}0:1"))
+    right = rank(local_rank=2)
+    emit([looked(rank()), looked(right), [gpu.foreign for gpu in right.placement.gpus]])
+    """)
+    )
+    assert told == [{"2": "process"}, {"2": "process"}, [False, True, False, False]]
+
+
+def test_an_environment_that_shows_what_all_ranks_see_tells_nothing(looks):
+    told = looks.run(
+        RANKS
+        + textwrap.dedent("""
+    with_cuda(CUDA_VISIBLE_DEVICES="0,1,2,3"); with_cuda(CUDA_VISIBLE_DEVICES=None)
+    watched = rank()
+    first = looked(watched)
+    with_cuda(CUDA_VISIBLE_DEVICES="3")
+    emit([first, looked(watched), looked(rank(CUDA_VISIBLE_DEVICES="2,3"))])
+    """)
+    )
+    assert told == [{"1": "assumed"}, {"3": "environment"}, {"3": "environment"}]
+
+
+def test_a_gpu_that_another_rank_of_the_job_holds_is_not_counted_until_the_command_is_seen_there(looks):
+    told = looks.run(
+        RANKS
+        + textwrap.dedent("""
+    uuid = "GPU-00000000-0000-0000-0000-00000000000{}".format
+    key = f"job-{ME}"
+    other, apart = GpuClaims(key), rank(key=key + "-r1")
+    other.update([uuid(1)])
+    watched = rank(key=key)
+    before = [used(watched), claimed(watched.placement), used(apart)]
+    other.update([])
+    unseen = [looked(watched), claimed(watched.placement)]
+    computes(1, start().pid)
+    seen = looked(watched)
+    held = [gpus(other.update([uuid(i) for i in range(4)]))]
+    watched._choice.close()
+    emit([before, unseen, seen, held, gpus(other.update([uuid(1)]))])
+    """)
+    )
+    assert told == [[{}, [1], {"1": "assumed"}], [{}, [1]], {"1": "process"}, [[1]], []]
 
 
 # --- the thread

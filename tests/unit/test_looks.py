@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from satscore.core.gpu import GpuInfo
+from satscore.core.gpu_claims import wanted_gpus, with_claims
 from satscore.core.placement import (
     NOTHING_KNOWN,
     GpuLooks,
@@ -16,6 +18,7 @@ from satscore.core.placement import (
     look_at,
     who_is,
 )
+from satscore.run.rank_gpus import certain_gpus
 
 A, B, C = "GPU-a", "GPU-b", "GPU-c"
 UUIDS = (A, B, C)
@@ -35,6 +38,11 @@ def after(*looks: Look, assumed: bool = False) -> Placement:
     for one in looks:
         placement = placement.after(one, 1000)
     return placement
+
+
+def of_rank(choice: str, *looks: Look, claimed: tuple[str, ...] = ()) -> Placement:
+    """Return what is known of a rank that sees what its neighbours see."""
+    return msgspec.structs.replace(after(*looks), local_choice=(choice,), claimed=claimed)
 
 
 def uses(placement: Placement, *worked: str) -> list[str | None]:
@@ -256,3 +264,87 @@ def test_the_same_conclusion_is_no_news(looks):
 def test_shares_are_of_the_time_judged(looks):
     for gpu in after(*looks).gpus:
         assert 0 <= gpu.shared_ms <= gpu.judged_ms <= 1000 * len(looks)
+
+
+# --- ranks that see the same GPUs
+
+
+def reasons(placement: Placement) -> list[str | None]:
+    """Return why A, B, C do not count; None: they do."""
+    found = zip(UUIDS, uses(placement), strict=True)
+    return [None if use else placement.unused_by(uuid) for uuid, use in found]
+
+
+RANKS = [
+    ("nothing known", [], ["local_rank", "assumed", "local_rank"]),
+    ("the choice was right", [look(FOREIGN, OURS, FOREIGN)], ["process", "process", "process"]),
+    ("a rank on another GPU", [look(OURS, FOREIGN, EMPTY)], ["process", "process", "process"]),
+    ("and the chosen one works for whoever is hidden", [look(OURS, HIDDEN, EMPTY)], ["process", "process", "process"]),
+    ("or its list is refused", [look(OURS, None, EMPTY)], ["process", "process", "process"]),
+    ("two GPUs", [look(OURS, OURS, FOREIGN)], ["process", "process", "process"]),
+    ("nobody recognised", [look(HIDDEN, HIDDEN, HIDDEN)], ["local_rank", "assumed", "local_rank"]),
+    ("others only", [look(FOREIGN, FOREIGN, EMPTY)], ["local_rank", "assumed", "local_rank"]),
+    ("shown all", [look(a="visible", b="visible", c="visible")], ["local_rank", "assumed", "local_rank"]),
+    ("shown its own", [look(b="environment")], ["environment", "environment", "environment"]),
+    ("shown another", [look(c="environment", a="visible")], ["environment", "environment", "environment"]),
+    ("shown, then seen", [look(c="environment"), look(EMPTY, OURS, EMPTY)], ["process", "process", "process"]),
+]
+USED = [[1], [1], [0], [0], [0], [0, 1], [1], [1], [1], [1], [2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected", "used"),
+    [(*case[1:], used) for case, used in zip(RANKS, USED, strict=True)],
+    ids=[case[0] for case in RANKS],
+)
+def test_what_a_rank_uses_of_what_all_see(looks, expected, used):
+    """Its number on the node tells until processes or their environment do; all other GPUs are its neighbours'."""
+    placement = of_rank(B, *looks)
+    how, why = uses(placement, A, B, C), reasons(placement)
+    assert [i for i in range(3) if how[i]] == used
+    assert [how[i] or why[i] for i in range(3)] == expected
+    assert placement.goes_by_local_rank == ("assumed" in how)
+    assert placement.use_of(None, worked=True) is None
+    gpus = [GpuInfo(index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]
+    assert certain_gpus(placement, gpus) == [i for i in used if how[i] == "process"]
+
+
+def test_a_gpu_that_another_rank_counts_is_not_counted_here_whatever_is_known():
+    placement = of_rank(B, look(EMPTY, OURS, OURS), claimed=(B,))
+    assert uses(placement, A, B, C) == [None, None, "process"]
+    assert reasons(placement) == ["process", "claimed", None]
+    assert certain_gpus(placement, [GpuInfo(index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]) == [2]
+    alone = msgspec.structs.replace(after(), claimed=(A,))
+    assert uses(alone) == [None, "visible", "visible"]
+    assert reasons(alone) == ["claimed", None, None]
+    assert not placement.concludes_as(of_rank(B, look(EMPTY, OURS, OURS)))
+
+
+def test_what_counts_is_claimed():
+    assert wanted_gpus(after(), [A, C, None]) == {A, C}
+    assert wanted_gpus(of_rank(B), UUIDS) == {B}
+    assert wanted_gpus(of_rank(B, look(OURS, EMPTY, EMPTY)), UUIDS) == {A}
+    assert wanted_gpus(after(look(OURS, EMPTY, FOREIGN)), UUIDS) == {A, B}, "work that may be found later is held"
+
+
+def test_a_refused_gpu_is_tried_again_only_if_the_command_was_seen_there():
+    refused = with_claims(of_rank(B), {B}, {B})
+    assert refused.claimed == (B,)
+    assert wanted_gpus(refused, UUIDS) == frozenset()
+    assert with_claims(refused, set(), set()).claimed == (B,), "its holder may end before us: it stays the holder's"
+    seen = refused.after(look(EMPTY, OURS, EMPTY), 1000)
+    assert wanted_gpus(seen, UUIDS) == {B}
+    freed = with_claims(seen, {B}, set())
+    assert freed.claimed == ()
+    assert uses(freed) == [None, "process", None]
+
+
+@given(LOOKS, st.sets(st.sampled_from(UUIDS)), st.sampled_from([None, *UUIDS]))
+def test_of_two_ranks_never_both_count_a_gpu(looks, refused, choice):
+    """Whatever the looks say: what is held elsewhere counts elsewhere, and what counts here is held."""
+    known = after(*looks) if choice is None else of_rank(choice, *looks)
+    wanted = wanted_gpus(known, UUIDS)
+    placement = with_claims(known, wanted, refused & wanted)
+    for worked in ((), UUIDS):
+        counted = {uuid for uuid, use in zip(UUIDS, uses(placement, *worked), strict=True) if use}
+        assert counted <= wanted - refused

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satscore.launch.placement import counts_otherwise, visible_gpus
+from satscore.launch.placement import counts_otherwise, local_choice, visible_gpus
+from satscore.launch.request import Identity
 
 
 @dataclass(frozen=True)
@@ -152,3 +153,30 @@ def test_any_setting_gives_different_gpus_that_exist(setting):
 )
 def test_cuda_may_count_different_gpus_otherwise(setting, order, gpus, expected):
     assert counts_otherwise(setting, order, gpus) is expected
+
+
+CHOICES = [
+    ("4 visible, 4 ranks", {"local_rank": 2, "local_world": 4}, {}, 4, 4, 2),
+    ("more ranks than GPUs", {"local_rank": 5, "local_world": 8}, {}, 4, 4, 1),
+    ("ranks on the node not known", {"local_rank": 3}, {}, 4, 4, 3),
+    ("the first rank, others not known", {"local_rank": 0}, {}, 4, 4, 0),
+    ("half of the node, all of its ranks see it", {"local_rank": 1, "local_world": 4}, {}, 2, 4, 1),
+    ("one visible", {"local_rank": 2, "local_world": 4}, {}, 1, 1, None),
+    ("none visible", {"local_rank": 2, "local_world": 4}, {}, 0, 4, None),
+    ("one rank a node", {"local_rank": 0, "local_world": 1}, {}, 4, 4, None),
+    ("the place on the node not known", {"local_world": 4}, {}, 4, 4, None),
+    ("no launcher", {"local_rank": 0, "local_world": 4, "world": 1}, {}, 4, 4, None),
+    ("two of eight for each of four", {"local_rank": 2, "local_world": 4}, {}, 2, 8, None),
+    ("--gpus-per-task=2", {"local_rank": 1, "local_world": 2}, {"SLURM_GPUS_PER_TASK": "2"}, 2, 2, None),
+    ("--gpus-per-task=h100:2", {"local_rank": 1, "local_world": 2}, {"SLURM_GPUS_PER_TASK": "h100:2"}, 2, 2, None),
+    ("per task, not bound", {"local_rank": 1, "local_world": 4}, {"SLURM_GPUS_PER_TASK": "1"}, 4, 4, 1),
+    ("odd", {"local_rank": 1, "local_world": 2}, {"SLURM_GPUS_PER_TASK": "x"}, 2, 2, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("identity", "environ", "visible", "machine", "chosen"), [c[1:] for c in CHOICES], ids=[c[0] for c in CHOICES]
+)
+def test_ranks_that_see_the_same_gpus_pick_one_each(identity, environ, visible, machine, chosen):
+    rank = Identity(**{"launcher": "slurm", "rank": 5, "world": 8, **identity})
+    assert local_choice(environ, rank, visible, machine) == chosen
