@@ -1,7 +1,7 @@
 """All checks in one command: format, lint, types, import contracts, tests.
 
 ``python tests/check.py`` runs them in order and stops at the first that fails; ``--slow`` runs the
-suites marked slow after them.
+suites marked slow after them, and those on a real Slurm where ``SATSCORE_SLURM_RIG`` names a rig.
 """
 
 import argparse
@@ -20,6 +20,7 @@ CHECKS = (
     (sys.executable, "-m", "pytest", "-q", "-n", "2"),
 )
 SLOW = (sys.executable, "-m", "pytest", "-q", "-m", "slow")
+SLURM = (sys.executable, "-m", "pytest", "-q", "-n0", "-m", "slurm", "tests/slurm")
 
 
 def main() -> int:
@@ -28,7 +29,8 @@ def main() -> int:
     parser.add_argument("--slow", action="store_true", help="the suites marked slow, too")
     slow = parser.parse_args().slow
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    for command in (*CHECKS, *((SLOW,) if slow else ())):
+    suites = [SLOW, *([SLURM] if os.environ.get("SATSCORE_SLURM_RIG") else [])] if slow else []
+    for command in (*CHECKS, *suites):
         sys.stdout.write(f"\n$ {' '.join(command)}\n")
         sys.stdout.flush()
         status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

@@ -67,7 +67,13 @@ OPTIONS = (
     Option("profile", "profile", one_of(PROFILES), "NAME", "what may saturate: train (default), hpc, tensor"),
     Option("dtype", "dtype", one_of(DTYPES), "TYPE", f"format of the bound: {' '.join(DTYPES)}"),
     Option("out", "out", some_text, "DIR", "run directory (default: satscore-runs/<time>-<label>)"),
-    Option("record", "record", one_of(RECORDS), "HOW", "what to keep: full (every reading, default), sums, no"),
+    Option(
+        "record",
+        "record",
+        one_of(RECORDS),
+        "HOW",
+        "what to keep: full (every reading; default up to 64 ranks), sums, no",
+    ),
     Option("json", "json", json_file, "FILE", "write the summary as JSON to FILE as well"),
     Option("label", "label", some_text, "TEXT", "a name for this run in reports"),
     Option("forward", "forward", one_of(POLICIES), "WHICH", "signals passed on: auto (default), always, never"),
@@ -79,7 +85,9 @@ OPTIONS = (
         "HOW",
         "compare ranks within: none (default), host, local_rank, rank//N, rank%N",
     ),
-    Option("quiet", "quiet", None, "", "no block at exit, only failures; --no-quiet undoes SATSCORE_QUIET"),
+    Option("collector", "collector", some_text, "ADDRESS", "where the ranks meet, HOST:PORT of rank 0 (run directory)"),
+    Option("collector-key", "collector_key", some_text, "FILE", "their common secret, with --collector"),
+    Option("quiet", "quiet", None, "", "no block at exit, only failures; --no-quiet: every rank of a job prints one"),
     Option("redact", "redact", None, "", "hide what looks like a secret in files (default); --no-redact"),
 )
 _PREFIX = "SATSCORE_"

@@ -122,7 +122,7 @@ def _measure_and_end(
             telemetry.finish(outcome.exit_code, outcome.signal)
         except BaseException as error:  # noqa: BLE001 - fail open: the command's status is what counts
             _say_unmeasured("the summary failed", error)
-    if outcome.exit_code == 0:
+    if outcome.exit_code == 0 and (telemetry is None or telemetry.judges):
         end_like(pass_gate(telemetry.summary if telemetry else None, options.fail_under), None)
     end_like(outcome.exit_code, outcome.signal)
 
@@ -144,9 +144,13 @@ def _start_telemetry(
 ) -> "Telemetry | None":
     """Start measuring beside the command; None where that is impossible, which never hurts it."""
     try:
-        from satscore.run import loop  # noqa: PLC0415 - after the spawn
+        import socket  # noqa: PLC0415 - after the spawn
 
-        return loop.start(options, command, started_ns, load_view, marks, child_pid)
+        from satscore.launch.identity import identify  # noqa: PLC0415
+        from satscore.run import loop  # noqa: PLC0415
+
+        identity = identify(os.environ, socket.gethostname())
+        return loop.start(options, command, started_ns, load_view, identity, marks, child_pid)
     except BaseException as error:  # noqa: BLE001 - fail open
         _say_unmeasured("measuring could not start", error)
         return None

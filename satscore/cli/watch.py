@@ -1,6 +1,7 @@
 """``satscore watch``: the sampler without a command; scores what runs on the visible GPUs anyway."""
 
 import os
+import socket
 import time
 
 from satscore.cli.gate import pass_gate
@@ -9,7 +10,8 @@ from satscore.cli.output import write_stdout
 from satscore.cli.run import load_view
 from satscore.errors import UsageError
 from satscore.launch.ending import end_like
-from satscore.launch.request import RunOptions
+from satscore.launch.identity import identify
+from satscore.launch.request import Identity, RunOptions
 from satscore.launch.signals import default_interrupt, signal
 from satscore.launch.stderr import STDERR_FD, say
 from satscore.run.loop import Telemetry, start
@@ -26,6 +28,7 @@ OPENING_CHECK_S = 0.1
 PROGRESS_S = 0.5
 LONG_WAIT_S = 3600.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ALONE = Identity()
 CHILDLESS = tuple(option for option in OPTIONS if option.field != "forward")
 
 
@@ -93,10 +96,18 @@ def main(argv: list[str]) -> int:
     if not options.quiet and os.isatty(STDERR_FD):
         say(f"satscore: watching {f'for {lasts_s:g} s' if lasts_s else 'until Ctrl-C'}, then the score follows")
     # Returning would wait for threads that hang in a driver.
-    return end_like(_status(watch(options, lasts_s), options), None)
+    return end_like(
+        _status(watch(options, lasts_s, identity=identify(os.environ, socket.gethostname())), options), None
+    )
 
 
-def watch(options: RunOptions, lasts_s: float | None, progress: "Progress | None" = None) -> Telemetry:
+def watch(
+    options: RunOptions,
+    lasts_s: float | None,
+    progress: "Progress | None" = None,
+    *,
+    identity: Identity = ALONE,
+) -> Telemetry:
     """Measure until the time is over or a signal ends it; print the block and write the files.
 
     Further signals are held back from here on: a second Ctrl-C does not lose the files.
@@ -105,6 +116,7 @@ def watch(options: RunOptions, lasts_s: float | None, progress: "Progress | None
         options: What the user asked for.
         lasts_s: Real seconds, counted from the opening of the source; None: until a signal comes.
         progress: Told the s since then, about twice a second.
+        identity: Which rank of which job this is.
 
     Returns:
         The measurement, finished.
@@ -114,7 +126,7 @@ def watch(options: RunOptions, lasts_s: float | None, progress: "Progress | None
     ending = frozenset(signo for signo in ENDING_SIGNALS if signal.getsignal(signo) != signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-    telemetry = start(options, [], time.monotonic_ns(), load_view)
+    telemetry = start(options, [], time.monotonic_ns(), load_view, identity)
     _wait(telemetry, ending, lasts_s, progress)
     telemetry.finish(None, None)
     return telemetry
@@ -139,5 +151,7 @@ def _wait(telemetry: Telemetry, ending: frozenset[int], lasts_s: float | None, p
 def _status(telemetry: Telemetry, options: RunOptions) -> int:
     if not telemetry.has_source():
         return EXIT_NOTHING
+    if not telemetry.judges:
+        return 0
     nothing = EXIT_NOTHING if telemetry.summary is None else 0
     return pass_gate(telemetry.summary, options.fail_under) or nothing

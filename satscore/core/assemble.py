@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from satscore.core.attendance import with_attendance
 from satscore.core.bounds import PROFILES
 from satscore.core.groups import group_of
 from satscore.core.headline import headline_of
@@ -198,7 +199,7 @@ class _Job:
             run=facts.run,
             source=facts.source,
             method=self._method(),
-            job=self._job(score, rates, steady, tree, ranks),
+            job=with_attendance(self._job(score, rates, steady, tree, ranks), facts.attendance),
             ranks=[rank_summary(rank, facts) for _, rank in sorted(self._shown.items())],
             marks=mark_items(facts.marks, phases.series.first_index) if len(phases.series) else [],
             progress=progress,

@@ -54,8 +54,9 @@ def _undecided(summary: "Summary | None") -> str | None:
     run, score = summary.run, summary.job.score
     if not run.finished:
         return f"not judged: the {'command' if run.kind == 'command' else 'run'}'s end is not recorded"
-    if run.kind == "command" and run.exit_code != 0:
-        return f"not judged: the command's end was {run.exit_signal or f'exit {run.exit_code}'}"
+    ends = _bad_ends(summary)
+    if ends is not None:
+        return ends
     if summary.headline.score_pct is None:
         return f"no score: {summary.headline.reason}"
     steady = summary.job.steady if summary.headline.kind == "steady" else None
@@ -63,6 +64,22 @@ def _undecided(summary: "Summary | None") -> str | None:
     if score.partial or coverage < WHOLE_FRAC:
         return f"the score is partial: coverage {100 * coverage:.1f} %, a gate needs 95 %"
     return _impossible(summary) or _missing_ranks(summary) or _unread_time(summary) or _other_gpus(summary)
+
+
+def _bad_ends(summary: "Summary") -> str | None:
+    """Return how the command failed, or which ranks of a job did not succeed or are not known to have."""
+    run, job = summary.run, summary.job
+    if run.kind == "command" and run.exit_code != 0:
+        return f"not judged: the command's end was {run.exit_signal or f'exit {run.exit_code}'}"
+    if job.ranks_failed:
+        first = job.ranks_failed[0]
+        how = first.exit_signal or f"exit {first.exit_code}"
+        return f"not judged: {job.ranks_failed_count} ranks failed, first rank {first.rank} on {first.hostname} ({how})"
+    if job.ranks_lost:
+        first_lost = job.ranks_lost[0]
+        where = f"rank {first_lost.rank} on {first_lost.hostname}"
+        return f"not judged: {job.ranks_lost_count} ranks have no recorded end, first {where}"
+    return None
 
 
 def _impossible(summary: "Summary") -> str | None:

@@ -66,19 +66,61 @@ class GpuSeries:
         found = {*(name for chunk in self._packed for name in chunk), *self._open}
         return {name: self.column(name) for name in SERIES_COLUMNS if name in found}
 
-    def column(self, name: str) -> IntArray:
-        """Return one of SERIES_COLUMNS, shape (n,)."""
-        out = np.zeros((len(self._packed) + 1) * CHUNK, dtype=np.int64)
-        for i, chunk in enumerate(self._packed):
+    def column(self, name: str, begin: int = 0) -> IntArray:
+        """Return one of SERIES_COLUMNS, shape (n - begin,).
+
+        Args:
+            name: Its name.
+            begin: The first row; what was packed before it is not unpacked.
+        """
+        first = min(begin // CHUNK, len(self._packed))
+        out = np.zeros((len(self._packed) + 1 - first) * CHUNK, dtype=np.int64)
+        for i, chunk in enumerate(self._packed[first:]):
             if name in chunk:
                 out[i * CHUNK : (i + 1) * CHUNK] = _unpacked(chunk[name])
         if name in self._open:
             out[-CHUNK:] = self._open[name]
-        return out[: self._length]
+        return out[begin - first * CHUNK : self._length - first * CHUNK]
 
     def _pack(self) -> None:
         self._packed.append({name: _pack(column) for name, column in self._open.items()})
         self._open = {}
+
+
+class SeriesRows:
+    """Some rows of the series of one GPU as a series of their own: to be added to a sum, or taken from it again.
+
+    Rows are only ever appended, so they are the same whenever they are looked at; nothing is copied before.
+
+    Args:
+        series: The whole.
+        begin: Its first row here.
+        stop: The row after the last one.
+        is_taken: Whether the rows count as negative.
+
+    Attributes:
+        first_index: Second of the first row.
+    """
+
+    def __init__(self, series: GpuSeries, begin: int, stop: int, *, is_taken: bool = False) -> None:
+        self.first_index = series.first_index + begin
+        self._series = series
+        self._begin = begin
+        self._length = stop - begin
+        self._is_taken = is_taken
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._length
+
+    def columns(self) -> dict[str, IntArray]:
+        """Return all columns, shape (n,) each."""
+        return {name: self.column(name) for name in SERIES_COLUMNS}
+
+    def column(self, name: str) -> IntArray:
+        """Return one of SERIES_COLUMNS, shape (n,)."""
+        rows = self._series.column(name, self._begin)[: self._length]
+        return -rows if self._is_taken else rows
 
 
 def _pack(column: _Ints) -> _Packed:

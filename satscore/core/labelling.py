@@ -60,6 +60,11 @@ class OnlineLabels:
         start, self._settled_count = self._settled_count, len(self._labels)
         return self._first_index + start, np.frombuffer(self._labels[start:], dtype=np.uint8).astype(np.int64)
 
+    @property
+    def last(self) -> Label | None:
+        """The last label; None: there is none yet."""
+        return Label(self._labels[-1]) if self._labels else None
+
     def advance(self) -> None:
         """Label the windows that every GPU has completed."""
         if self._last:

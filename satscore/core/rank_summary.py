@@ -61,6 +61,9 @@ def rank_summary(rank: RankResult, facts: RunFacts) -> RankSummary:
         gpus=[_gpu(gpu, facts) for gpu in rank.gpus],
         gpus_unused=list(rank.unused),
         gpus_unread=list(rank.unread),
+        finished=rank.finished,
+        exit_code=rank.exit_code,
+        exit_signal=rank.exit_signal,
     )
 
 

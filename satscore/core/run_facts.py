@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from satscore.core.attendance import Attendance
 from satscore.core.hosts import NOT_READ, Hosts
 from satscore.core.marks import Mark
 from satscore.core.progress_state import ProgressState
@@ -22,6 +23,10 @@ class RankResult(msgspec.Struct, frozen=True, kw_only=True):
     """Those that the command uses, as far as known."""
     unused: tuple[UnusedGpu, ...] = ()
     unread: tuple[UnreadGpu, ...] = ()
+    finished: bool = True
+    """Whether the end of its command is known."""
+    exit_code: int | None = None
+    exit_signal: str | None = None
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,3 +53,5 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of the hosts."""
     grid_offset_ns: int = 0
     resolution: Literal["readings", "sums"] = "readings"
+    attendance: Attendance = Attendance()
+    """Which ranks are missing, failed or lost."""

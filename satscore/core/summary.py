@@ -15,7 +15,10 @@ from satscore.core.summary_gpu import GpuSummary, Loss, Rates, Score, UnreadGpu,
 from satscore.core.summary_host import HostItem
 from satscore.core.summary_job import (
     ConfidenceItem,
+    FailedRankItem,
     JobTreeItem,
+    LaunchItem,
+    LostRankItem,
     MarkItem,
     PhasesItem,
     Quantiles,
@@ -23,7 +26,7 @@ from satscore.core.summary_job import (
     SuspectItem,
 )
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 DataKind = Literal["measured", "simulated", "replay"]
 Severity = Literal["high", "medium", "low", "info"]
 RunKind = Literal["command", "watch"]
@@ -50,6 +53,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     directory: str | None
     kind: RunKind
     """command: satscore started it; watch: whatever ran on the GPUs was scored, and there is no command."""
+    job: LaunchItem | None = None
+    """null: there is no launcher, one satscore measured the whole job."""
 
 
 class ComparisonItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +135,10 @@ class RankSummary(msgspec.Struct, frozen=True, kw_only=True):
     gpus: list[GpuSummary]
     gpus_unused: list[UnusedGpu]
     gpus_unread: list[UnreadGpu]
+    finished: bool = True
+    """False if the end of its command is not known."""
+    exit_code: int | None = None
+    exit_signal: str | None = None
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +175,17 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     suspects: list[SuspectItem]
     """The ranks furthest ahead, at most 64."""
     suspects_count: int
+    ranks_expected_count: int | None = None
+    """Ranks that the launcher started; null: nobody said."""
+    ranks_missing: list[int] = []
+    """Those that are in no number here, at most 64; ``notes`` says why."""
+    ranks_missing_count: int = 0
+    ranks_failed: list[FailedRankItem] = []
+    """Those whose command failed, at most 64, in the order in which they ended."""
+    ranks_failed_count: int = 0
+    ranks_lost: list[LostRankItem] = []
+    """Those whose end is not known, at most 64."""
+    ranks_lost_count: int = 0
 
 
 class EvidenceItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,13 +225,14 @@ class NotJudgedItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What satscore itself used; null where the run did not finish."""
+    """What satscore itself used; null where the run did not finish. Of a job: over all ranks that said it."""
 
     cpu_s: float | None
-    """With that of a process that reads a source (DCGM)."""
+    """With that of a process that reads a source (DCGM). Of a job the sum."""
     cpu_pct_of_core: float | None
+    """Of a job the mean over its ranks, each of which has a satscore of its own."""
     rss_max_bytes: int | None
-    """The largest resident memory, with that of such a process."""
+    """The largest resident memory, with that of such a process. Of a job that of the largest rank."""
     read_mean_s: float | None
     """Mean time of one read of all GPUs, most of it inside the driver."""
     recording_bytes: int | None
@@ -219,6 +240,10 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """The part of ``cpu_s`` that a process of the source used."""
     helper_rss_max_bytes: int = 0
     """The part of ``rss_max_bytes`` that a process of the source had."""
+    ranks_count: int = 1
+    """Over how many satscores the numbers are."""
+    cpu_pct_of_core_max: float | None = None
+    """Of a job that of the rank with the most."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,6 +145,38 @@ class SuspectItem(msgspec.Struct, frozen=True, kw_only=True):
     """How much faster the job would run without it: an estimate."""
 
 
+class LaunchItem(msgspec.Struct, frozen=True, kw_only=True):
+    """Which job the ranks belong to, as their launcher said."""
+
+    launcher: str
+    """slurm, torchrun, openmpi, ... (docs/launchers.md)."""
+    world: int
+    """Ranks of the job."""
+    key: str | None
+    """The same in all ranks of this job's step and in no other; null: nothing tells its runs apart."""
+    restart: int
+    """How often the job, or torchrun's workers, began anew."""
+
+
+class FailedRankItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A rank whose command failed."""
+
+    rank: int
+    hostname: str
+    exit_code: int | None
+    exit_signal: str | None
+    """Name of the signal that ended the command, e.g. SIGKILL."""
+
+
+class LostRankItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A rank whose end is not known: it was lost, or was still at work when the summary was made."""
+
+    rank: int
+    hostname: str
+    covered_s: float | None
+    """Until when it was read, since the first reading of the job; null: it never was."""
+
+
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
     """Of the score over GPUs."""
 

@@ -25,6 +25,7 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+MOST_RANKS = 10**9
 NO_FILE_HINT = "it is left out of the report; everything else is in it"
 
 
@@ -53,8 +54,13 @@ def marks_lines(marks: Iterable[Mark], progress: ProgressState) -> bytes:
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
-def append_marks(directory: Path, lines: bytes) -> None:
-    """Append lines to ``marks.jsonl``; without any the file is not made.
+def marks_file_name(hostname: str, rank: int) -> str:
+    """Return the name of the file of one rank; that of rank 0 is all that a run without a launcher has."""
+    return MARKS_FILE if rank == 0 else f"marks-{hostname}-{rank}.jsonl"
+
+
+def append_marks(path: Path, lines: bytes) -> None:
+    """Append lines to a file of marks; without any it is not made.
 
     Raises:
         OSError: The file system refuses.
@@ -62,17 +68,37 @@ def append_marks(directory: Path, lines: bytes) -> None:
     if not lines:
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    with os.fdopen(os.open(directory / MARKS_FILE, flags, FILE_MODE), "wb") as file:
+    with os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
         file.write(lines)
 
 
 def read_marks(directory: Path) -> Said:
-    """Read ``marks.jsonl``; where there is none, nothing was said.
+    """Read what was said in a run: in a job, what the lowest rank said that said something.
+
+    Raises:
+        RecordError: The first file with anything in it cannot be read, or is no file.
+    """
+    said = read_marks_file(directory / MARKS_FILE)
+    others = sorted(directory.glob("marks-*.jsonl"), key=_rank_of_file) if said == NOTHING_SAID else []
+    for path in others:
+        said = read_marks_file(path)
+        if said != NOTHING_SAID:
+            break
+    return said
+
+
+def _rank_of_file(path: Path) -> tuple[int, str]:
+    """Return by which a file of marks stands among the others: names without a rank come last."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else MOST_RANKS, path.name
+
+
+def read_marks_file(path: Path) -> Said:
+    """Read a file of marks; where there is none, nothing was said.
 
     Raises:
         RecordError: It is there and cannot be read, or is no file.
     """
-    path = directory / MARKS_FILE
     marks, progress, damaged_count = list[Mark](), ProgressState(), 0
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its writer

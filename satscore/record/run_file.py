@@ -118,19 +118,24 @@ def rank_file_name(hostname: str, rank: int) -> str:
     return RUN_FILE if rank == 0 else f"run-{hostname}-{rank}.json"
 
 
+def own_file_name(start: RunStart) -> str:
+    """Return the name of the file of the rank that a start describes."""
+    return rank_file_name(start.hostname, start.job.rank if start.job else 0)
+
+
 def write_run_file(directory: Path, content: RunFile) -> None:
-    """Write ``run.json``; without an end it is padded with spaces, so that the end fits in later.
+    """Write the rank's own file; without an end it is padded with spaces, so that the end fits in later.
 
     Raises:
         OSError: The file system refuses.
     """
     data = msgspec.json.format(msgspec.json.encode(content), indent=2)
     room = END_ROOM_BYTES if content.end is None else 0
-    write_atomic(directory / RUN_FILE, data + b" " * room + b"\n")
+    write_atomic(directory / own_file_name(content.start), data + b" " * room + b"\n")
 
 
 def end_run_file(directory: Path, content: RunFile) -> None:
-    """Write ``run.json`` at the end of the run; where the disk is full, into the space kept for it.
+    """Write the rank's own file at the end of the run; where the disk is full, into the space kept for it.
 
     Raises:
         OSError: The file system refuses that as well.
@@ -138,7 +143,7 @@ def end_run_file(directory: Path, content: RunFile) -> None:
     try:
         write_run_file(directory, content)
     except OSError:
-        if not _overwrite(directory / RUN_FILE, content):
+        if not _overwrite(directory / own_file_name(content.start), content):
             raise
 
 

@@ -5,13 +5,13 @@ pass over all files of a job, ranks one at a time in a second one. Series of GPU
 command's are stored as their sum; every other GPU has one of its own, so that a report can leave it out.
 """
 
-import os
 import struct
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
 import msgspec
+import numpy as np
 
 from satscore.core.gpu import GpuInfo
 from satscore.core.int_columns import DAMAGED_HINT
@@ -30,12 +30,16 @@ from satscore.core.wire import (
 )
 from satscore.errors import RecordError
 from satscore.record.run_file import StreamHeader
+from satscore.record.some_bytes import FileBytes, MemoryBytes
 from satscore.record.sums_head import GpuHead, RankHead, Section, SeriesHead, SumsHead
 
 PATTERN = "sums-*.msgpack"
 MAGIC = b"SATSUMS\n"
-_PREAMBLE = struct.Struct("<8sII")
+PREAMBLE = struct.Struct("<8sII")
 """Magic, version and the size of the head."""
+NAMED_VERSION = 3
+"""Of files whose ranks have positions of names of their own (record.sums_job); others have that of the wire."""
+POSITION = np.dtype("<u2")
 NOT_OURS_HINT = "name a run directory of satscore"
 
 
@@ -65,13 +69,14 @@ def readings_beside(path: Path) -> Path:
     return path.with_name(f"readings-{path.stem.removeprefix('sums-')}.arrows")
 
 
-def encode_sums(profile: str, dtype: str | None, ranks: Sequence[RankRecord]) -> bytes:
+def encode_sums(profile: str, dtype: str | None, ranks: Sequence[RankRecord], *, with_series: bool = True) -> bytes:
     """Return the content of a file; to be written so that it is there whole or not at all.
 
     Args:
         profile: Key of PROFILES that the sums were made for.
         dtype: Data type that they were made for, as stated by the user.
         ranks: Those of the file.
+        with_series: Whether the series are in it; without them it is a part of a job, whose series is kept elsewhere.
     """
     names, sections = Names(), _Sections()
     heads = [_rank_head(one, sections.put(encode_gpus(one.state.gpus, names))) for one in ranks]
@@ -79,13 +84,13 @@ def encode_sums(profile: str, dtype: str | None, ranks: Sequence[RankRecord]) ->
         SeriesHead(
             members=members, section=sections.put(encode_series([ranks[r].state.gpus[g].series for r, g in members]))
         )
-        for members in _groups(ranks)
+        for members in (_groups(ranks) if with_series else ())
     ]
     head = SumsHead(
         profile=profile, dtype=dtype, names=names.table, series=series, ranks=heads, bytes_count=sections.size
     )
     encoded = msgspec.msgpack.encode(head)
-    preamble = _PREAMBLE.pack(MAGIC, WIRE_VERSION, len(encoded))
+    preamble = PREAMBLE.pack(MAGIC, WIRE_VERSION, len(encoded))
     return b"".join([preamble, encoded, *sections.parts])
 
 
@@ -148,17 +153,16 @@ class SumsFile:
 
     Args:
         path: The file.
+        data: Its content, where that is in memory; then ``path`` is what messages call it.
 
     Raises:
         RecordError: It cannot be read, is cut off, is of a newer version, or is none of ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, data: bytes | None = None) -> None:
         self.path = path
         try:
-            if not path.is_file():  # opening a pipe would wait for its writer
-                raise RecordError(f"{path}: not a file", hint=NOT_OURS_HINT)
-            self._file = path.open("rb", buffering=0)
+            self._bytes = FileBytes(path, NOT_OURS_HINT) if data is None else MemoryBytes(data)
         except OSError as error:
             raise self._unreadable(error) from error
         try:
@@ -181,24 +185,24 @@ class SumsFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._bytes.close()
 
     def _read_head(self) -> tuple[SumsHead, int]:
-        size = os.fstat(self._file.fileno()).st_size
-        preamble = self._file.read(_PREAMBLE.size)
-        if len(preamble) < _PREAMBLE.size or not preamble.startswith(MAGIC):
+        size = self._bytes.size
+        preamble = self._bytes.read(0, PREAMBLE.size)
+        if len(preamble) < PREAMBLE.size or not preamble.startswith(MAGIC):
             raise RecordError(f"{self.path}: not a file of sums", hint=NOT_OURS_HINT)
-        _, version, head_size = _PREAMBLE.unpack(preamble)
-        if version > WIRE_VERSION:
+        _, version, head_size = PREAMBLE.unpack(preamble)
+        if version > NAMED_VERSION:
             raise RecordError(
-                f"{self.path}: version {version} is newer than this satscore knows ({WIRE_VERSION})",
+                f"{self.path}: version {version} is newer than this satscore knows ({NAMED_VERSION})",
                 hint="use a satscore at least as new as the one that recorded the run",
             )
-        begin = _PREAMBLE.size + head_size
+        begin = PREAMBLE.size + head_size
         if begin > size:
             raise self._cut_off(size, begin)
         try:
-            head = _decode_head(self._file.read(head_size))
+            head = _decode_head(self._bytes.read(PREAMBLE.size, head_size))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordError(f"{self.path}: {error}", hint=DAMAGED_HINT) from error
         if begin + head.bytes_count != size:
@@ -242,18 +246,48 @@ class SumsFile:
             RecordError: They cannot be read, contradict the head, or are none that readings could give.
         """
         where, head = f"$.ranks[{at}]", self.head.ranks[at]
-        gpus = decode_gpus(self._read(head.section, where), self._names, f"{self.path}: {where}.gpus")
+        gpus = decode_gpus(self.section(at), self._names_of(head, where), f"{self.path}: {where}.gpus")
         if [gpu.blocks.length_s for gpu in gpus] != [gpu.block_s for gpu in head.gpus]:
             raise RecordError(f"{self.path}: {where}.gpus: other GPUs than in the head", hint=DAMAGED_HINT)
         for i, gpu in enumerate(gpus):
             check_gpu(gpu, self.head.profile, f"{self.path}: {where}.gpus[{i}]")
         return gpus
 
+    def section(self, at: int) -> bytes:
+        """Return the sums of one of the ranks in the head as they are stored.
+
+        Raises:
+            RecordError: They cannot be read.
+        """
+        return self._read(self.head.ranks[at].section, f"$.ranks[{at}]")
+
+    def about(self, at: int) -> bytes | None:
+        """Return what one of the ranks in the head said of itself (JSON of a RunFile); None: it is kept elsewhere.
+
+        Raises:
+            RecordError: It cannot be read.
+        """
+        section = self.head.ranks[at].about
+        return None if section is None else self._read(section, f"$.ranks[{at}].about")
+
+    def _names_of(self, head: RankHead, where: str) -> Sequence[tuple[str, str | int]]:
+        """Return the names that a rank's sums use, by the positions that they use."""
+        if not head.names:
+            return self._names
+        if len(head.names) % POSITION.itemsize:
+            raise RecordError(
+                f"{self.path}: {where}.names: {len(head.names)} bytes are no positions", hint=DAMAGED_HINT
+            )
+        positions = np.frombuffer(head.names, dtype=POSITION).tolist()
+        if max(positions) >= len(self._names):
+            raise RecordError(f"{self.path}: {where}.names: {max(positions)} of {len(self._names)}", hint=DAMAGED_HINT)
+        return [self._names[position] for position in positions]
+
     def _read(self, section: Section, where: str) -> bytes:
         if section.offset + section.size > self.head.bytes_count:
             raise RecordError(f"{self.path}: {where}.section: beyond the end of the file", hint=DAMAGED_HINT)
         try:
-            data = os.pread(self._file.fileno(), section.size, self._begin + section.offset)
+            data = self._bytes.read(self._begin + section.offset, section.size)
         except OSError as error:
             raise self._unreadable(error) from error
         if len(data) != section.size:

@@ -48,6 +48,10 @@ class RankHead(msgspec.Struct, frozen=True, kw_only=True):
     intervals_count: Count
     intervals_ns: Count
     section: Section
+    names: bytes = b""
+    """Positions in the table of the file, u2 each, by the positions that the rank's sums use; empty: the same."""
+    about: Section | None = None
+    """JSON of the rank's RunFile, as it was when the sums were made; None: it has a file of its own."""
 
     def header(self) -> StreamHeader:
         """Return the header that a recording of the rank's readings would have."""

@@ -10,6 +10,8 @@ class Ending:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.hurry = threading.Event()
+        """Set when even the end must end soon: nobody waits for other ranks any longer."""
         self.at_ns: int | None = None
         """CLOCK_MONOTONIC at the command's end; None while it runs."""
         self.exit_code: int | None = None

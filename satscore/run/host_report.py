@@ -1,6 +1,7 @@
 """What was recorded of the hosts of a run: evidence, so a file that cannot be read costs a line and no score."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from satscore.core.host_series import HostBins, HostSeries, merge_bins
@@ -9,19 +10,23 @@ from satscore.errors import RecordError
 from satscore.record.host_file import HOST_PATTERN, HostRecording, repair_host
 
 
-def read_hosts(directory: Path) -> tuple[Hosts, tuple[str, ...]]:
+def read_hosts(
+    directory: Path, correction_ns: Callable[[str, int], int] = lambda *_: 0
+) -> tuple[Hosts, tuple[str, ...]]:
     """Return what the hosts of a run did, and why some of it is not known.
 
     A recording that was cut off is read as far as it goes, and rewritten as its valid prefix once nobody holds it.
 
     Args:
         directory: The run directory.
+        correction_ns: Of host name and rank: what its clock lacks to that of the job, ns.
     """
     bins, infos, problems = list[HostBins](), [], list[str]()
     for path in sorted(directory.glob(HOST_PATTERN)):
         try:
             recording = HostRecording(path)
-            series = HostSeries(recording.header.grid_offset_ns)
+            header = recording.header
+            series = HostSeries(header.grid_offset_ns + correction_ns(header.hostname, header.rank))
             for readings in recording.batches():
                 series.append(readings)
         except RecordError as error:

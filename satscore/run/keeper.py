@@ -1,7 +1,7 @@
 """What is written while a run goes on, and when: readings batch by batch, or sums again and again."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from satscore.core.host import HostReading
@@ -32,12 +32,16 @@ class Keeper:
         recorder: Writes the run directory.
         start: What ran.
         with_sums: Whether sums are kept instead of readings.
+        covers: Whether somebody else has what the sums would say, so that they need not be written.
     """
 
-    def __init__(self, recorder: Recorder, start: RunStart, *, with_sums: bool) -> None:
+    def __init__(
+        self, recorder: Recorder, start: RunStart, *, with_sums: bool, covers: Callable[[], bool] = lambda: False
+    ) -> None:
         self._recorder = recorder
         self._start = start
         self._with_sums = with_sums
+        self._covers = covers
         self._placement = recorder.placement
         """As ``run.json`` has it by the time of the sums that follow."""
         self._disk = DiskThread()
@@ -59,12 +63,12 @@ class Keeper:
         self._disk.submit(partial(self._recorder.update, placement))
         self._placement = placement
 
-    def add(self, table: ReadingTable, ranks: Sequence[tuple[StreamHeader, Session]], now_ns: int) -> None:
+    def add(self, table: ReadingTable, rank: tuple[StreamHeader, Session], now_ns: int) -> None:
         """Keep what was read since the last call.
 
         Args:
             table: The readings.
-            ranks: What they were added to.
+            rank: What they were added to.
             now_ns: The time, on any axis that goes on evenly.
         """
         if not self._with_sums:
@@ -72,7 +76,8 @@ class Keeper:
         elif now_ns >= self._due_ns and self._idle.is_set():
             self._first_ns = now_ns if self._first_ns is None else self._first_ns
             self._due_ns = now_ns + min(round(SUMS_S * NS_PER_S), now_ns - self._first_ns)
-            self._submit_sums(ranks)
+            if not self._covers():
+                self._submit_sums(rank)
 
     def host(self, header: HostHeader, readings: Sequence[HostReading]) -> None:
         """Keep what was read of the host; it is written rarely, because small batches are mostly headings."""
@@ -92,35 +97,48 @@ class Keeper:
         if lines:
             self._disk.submit(partial(self._recorder.append_marks, lines))
 
-    def finish(self, ranks: Sequence[tuple[StreamHeader, Session]], placement: Placement | None) -> None:
-        """Keep the last state of closed sessions, and wait until everything is written.
+    def finish(self, rank: tuple[StreamHeader, Session] | None, placement: Placement | None) -> None:
+        """Keep the last state of a closed session, and wait until everything is written.
 
         Args:
-            ranks: The sessions.
+            rank: The session; None: there was no source.
             placement: Which GPUs the command uses; None: nobody looked.
         """
-        if self._with_sums:
+        if self._with_sums and rank is not None:
             if placement is not None:
                 self.placement(placement)  # sums are grouped by it, so run.json must know it first
-            self._submit_sums(ranks)
+            if not self._covers():
+                self._submit_sums(rank)
         self._submit_host()
         self._disk.submit(partial(self._recorder.append_marks, b""))  # those that were refused
         self._disk.finish()
+
+    def keep_late(self, rank: tuple[StreamHeader, Session]) -> None:
+        """Write the sums that somebody else was thought to have, after everything else is written.
+
+        Args:
+            rank: The closed session.
+        """
+        if self._with_sums:
+            try:
+                self._recorder.rewrite_sums(*self._sums_of(*rank))
+            except Exception as error:  # noqa: BLE001 - the last work of a rank
+                self._sums_failure = f"the sums are not up to date ({error!r}); please report it"
 
     def notes(self) -> list[str]:
         """Return what is not on the disk because of it."""
         return [*([self._sums_failure] if self._sums_failure else []), *self._disk.notes()]
 
-    def _submit_sums(self, ranks: Sequence[tuple[StreamHeader, Session]]) -> None:
+    def _submit_sums(self, rank: tuple[StreamHeader, Session]) -> None:
         """Encode the state here, before more is added to it; the disk thread only writes."""
         try:
-            files = [self._sums_of(header, session) for header, session in ranks]
+            name, data = self._sums_of(*rank)
         except Exception as error:  # noqa: BLE001 - scoring goes on without them
             self._sums_failure = f"the sums are not up to date ({error!r}); please report it"
             return
         self._sums_failure = None
         self._idle.clear()
-        if self._disk.submit(partial(self._write_sums, files)):
+        if self._disk.submit(partial(self._write_sums, name, data)):
             self._idle.set()
 
     def _sums_of(self, header: StreamHeader, session: Session) -> tuple[str, bytes]:
@@ -132,9 +150,8 @@ class Keeper:
         )
         return sums_name(header), encode_sums(self._start.profile, self._start.dtype, [record])
 
-    def _write_sums(self, files: Sequence[tuple[str, bytes]]) -> None:
+    def _write_sums(self, name: str, data: bytes) -> None:
         try:
-            for name, data in files:
-                self._recorder.rewrite_sums(name, data)
+            self._recorder.rewrite_sums(name, data)
         finally:
             self._idle.set()

@@ -6,8 +6,10 @@ command already runs.
 
 import os
 import threading
+import time
 
-from satscore.launch.request import RunOptions
+from satscore.launch.request import Identity, RunOptions
+from satscore.launch.signals import signal
 from satscore.launch.stderr import say
 from satscore.run.ending import Ending
 
@@ -25,6 +27,8 @@ EXIT_WAIT_S = 3.0
 MAX_EXIT_WAIT_S = 60.0
 NOT_STARTED = "the driver had not answered, or the machine was too busy to start in time"
 MAX_MESSAGE = 300
+HURRY_CHECK_S = 0.05
+ENDING_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 
 
 class Telemetry:
@@ -35,6 +39,7 @@ class Telemetry:
         command: The command line, verbatim.
         started_ns: CLOCK_MONOTONIC at the command's start.
         load_view: Imports and returns what makes the text to print; called in the controller thread.
+        identity: Which rank of which job this is.
         marks: What the command writes its marks to; None: there is no command.
         child_pid: Its first process; None: there is no command.
     """
@@ -45,9 +50,11 @@ class Telemetry:
         command: "Sequence[str]",
         started_ns: int,
         load_view: "Callable[[], Callable[[Summary], str]]",
+        identity: Identity,
         marks: "MarksFile | None" = None,
         child_pid: int | None = None,
     ) -> None:
+        self._identity = identity
         self._child_pid = child_pid
         self._marks = marks
         self._options = options
@@ -77,20 +84,42 @@ class Telemetry:
     def finish(self, exit_code: int | None, signal: int | None) -> None:
         """Say how the run went. Bounded by SATSCORE_EXIT_WAIT_S (3 s).
 
-        ``--quiet`` takes the block away; a failure is one line all the same.
+        ``--quiet`` takes the block away; a failure is one line all the same. Of a job rank 0 speaks; the others
+        are silent unless asked, for their failures are in its block, or they are missing there.
 
         Args:
             exit_code: The command's exit status, or None if a signal ended it.
             signal: The signal that ended it, or None.
         """
         self._ending.set(exit_code, signal)
-        if not self._done.wait(_exit_wait_s()):
+        if not self._wait(_exit_wait_s()):
             self._give_up()
+        if not self._speaks:
+            return
         if self._block and not self._options.quiet:
             say(self._block)
         after = "; the command is not affected" if self._command else ""
         for problem in self._problems:
             say(f"satscore: {problem}{after}")
+
+    @property
+    def judges(self) -> bool:
+        """Whether the result of the whole job is this process's to judge (``--fail-under``)."""
+        return self._identity.rank == 0
+
+    @property
+    def _speaks(self) -> bool:
+        return self.judges or self._options.quiet is False or bool(os.environ.get("SATSCORE_DEBUG"))
+
+    def _wait(self, wait_s: float) -> bool:
+        """Wait for the summary; a signal that ends processes, sent to us now, hurries it on."""
+        until_s = time.monotonic() + wait_s
+        while not self._done.wait(min(HURRY_CHECK_S, max(0.0, until_s - time.monotonic()))):
+            if time.monotonic() >= until_s:
+                return False
+            if ENDING_SIGNALS & signal.sigpending():
+                self._ending.hurry.set()
+        return True
 
     def _give_up(self) -> None:
         """Say what is missing because it did not come in time; the text may be there already."""
@@ -108,11 +137,17 @@ class Telemetry:
             from satscore.run.measurement import Measurement  # noqa: PLC0415 - heavy, and the command runs already
 
             measurement = Measurement(
-                self._options, self._command, self._started_ns, self._load_view, self._marks, self._child_pid
+                self._options,
+                self._command,
+                self._started_ns,
+                self._load_view,
+                self._identity,
+                self._marks,
+                self._child_pid,
             )
             self._measurement = measurement
             measurement.run(self._opened, self._ending)
-            self._problems = measurement.conclude(self._ending, self._publish)
+            self._problems = measurement.conclude(self._ending, _exit_wait_s(), self._publish)
         except Exception as error:  # noqa: BLE001 - fail open: whatever breaks here is one line at the end
             lost = "no summary" if self._block is None else "files not (all) written"
             self._problems = [f"{lost}: {type(error).__name__}: {_telling_line(error)} (SATSCORE_DEBUG=1 shows where)"]
@@ -149,10 +184,11 @@ def start(
     command: "Sequence[str]",
     started_ns: int,
     load_view: "Callable[[], Callable[[Summary], str]]",
+    identity: Identity,
     marks: "MarksFile | None" = None,
     child_pid: int | None = None,
 ) -> Telemetry:
     """Start measuring beside a command that has just been started; returns at once."""
-    telemetry = Telemetry(options, command, started_ns, load_view, marks, child_pid)
+    telemetry = Telemetry(options, command, started_ns, load_view, identity, marks, child_pid)
     telemetry.start()
     return telemetry

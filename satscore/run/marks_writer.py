@@ -1,25 +1,25 @@
-"""Keeping ``marks.jsonl`` over times in which the disk takes nothing."""
+"""Keeping a rank's file of marks over times in which the disk takes nothing."""
 
 import os
 from pathlib import Path
 
-from satscore.record.marks_file import MARKS_FILE, append_marks
+from satscore.record.marks_file import append_marks
 
 WAITING_MAX_BYTES = 1 << 20
 """What the disk refused is kept in memory up to this size: some 10,000 marks."""
 
 
 class MarksWriter:
-    """Appends to the file of a run directory; what was refused is tried again with what comes next.
+    """Appends to the file of a rank; what was refused is tried again with what comes next.
 
     Args:
-        directory: The run directory.
+        path: The file, made with the first lines.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self.is_whole = True
         """False once lines are lost for good."""
-        self._directory = directory
+        self._path = path
         self._waiting = b""
 
     def append(self, lines: bytes) -> None:
@@ -35,7 +35,7 @@ class MarksWriter:
         size: int | None = None
         try:
             size = self._size()
-            append_marks(self._directory, self._waiting)
+            append_marks(self._path, self._waiting)
         except OSError:
             if len(self._waiting) > WAITING_MAX_BYTES or not (size is None or self._cut(size)):
                 self.is_whole, self._waiting = False, b""
@@ -44,7 +44,7 @@ class MarksWriter:
 
     def _size(self) -> int:
         try:
-            return (self._directory / MARKS_FILE).stat().st_size
+            return self._path.stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -54,7 +54,7 @@ class MarksWriter:
         Written once more, they would count twice.
         """
         try:
-            os.truncate(self._directory / MARKS_FILE, size)
+            os.truncate(self._path, size)
         except FileNotFoundError:
             return True
         except OSError:

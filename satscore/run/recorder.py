@@ -2,15 +2,16 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from satscore.core.host import HostReading
 from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable
+from satscore.errors import RecordError
 from satscore.record.files import DEFAULT_PARENT, make_run_directory, write_atomic, write_requested
 from satscore.record.host_file import HostHeader, HostWriter, host_file_name
-from satscore.record.marks_file import MARKS_FILE
+from satscore.record.marks_file import marks_file_name
 from satscore.record.run_file import (
     FORMAT_VERSION,
     RUN_FILE,
@@ -19,6 +20,7 @@ from satscore.record.run_file import (
     RunStart,
     StreamHeader,
     end_run_file,
+    own_file_name,
     write_run_file,
 )
 from satscore.record.stream import StreamWriter
@@ -41,20 +43,40 @@ def default_directory(started_stamp: str, label: str | None, command: list[str])
     return Path(DEFAULT_PARENT) / f"{started_stamp}-{slug}"
 
 
+def enter_alone(wanted: Path) -> Path:
+    """Make a directory that no other run uses.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    return make_run_directory(wanted, RUN_FILE)
+
+
 class Recorder:
-    """Writes the run directory.
+    """Writes the run directory, or the part of one rank in that of a job.
 
     Args:
         wanted: Directory to make; None: nothing is written there.
         with_readings: Whether readings are recorded.
         version: satscore's version.
+        enter: Makes the directory, or joins it, and returns where that is; raises OSError or RecordError.
     """
 
-    def __init__(self, wanted: Path | None, *, with_readings: bool, version: str) -> None:
+    def __init__(
+        self,
+        wanted: Path | None,
+        *,
+        with_readings: bool,
+        version: str,
+        enter: Callable[[Path], Path] = enter_alone,
+    ) -> None:
         self.directory: Path | None = None
         self.placement: Placement | None = None
-        """Which GPUs the command uses: part of ``run.json`` whenever that is written."""
+        """Which GPUs the command uses: part of the rank's own file whenever that is written."""
         self._wanted = wanted
+        self._enter = enter
+        self.clock_correction_ns = 0
+        """From this host's clock to that of the job (RunFile)."""
         self._with_readings = with_readings
         self._version = version
         self._start: RunStart | None = None
@@ -78,19 +100,23 @@ class Recorder:
         return sum(known) if known else None
 
     def begin(self, start: RunStart, header: StreamHeader | None) -> None:
-        """Make the directory, ``run.json`` and, where there is a source, an empty recording."""
+        """Make the directory, the rank's own file and, where there is a source, an empty recording."""
         if self._wanted is None:
             return
         self._start = start
+        rank = start.job.rank if start.job else 0
         try:
-            directory = make_run_directory(self._wanted, RUN_FILE)
+            directory = self._enter(self._wanted)
             write_run_file(directory, self.content(start))
-            self.directory, self._marks = directory, MarksWriter(directory)
+            self.directory = directory
+            self._marks = MarksWriter(directory / marks_file_name(start.hostname, rank))
             if self._with_readings and header is not None:
                 name = f"readings-{header.hostname}-{header.rank}.arrows"
                 self._stream = StreamWriter(directory / name, header)
         except OSError as error:
             self._fail("directory", "nothing is recorded", error, "name a writable directory with --out")
+        except RecordError as error:
+            self._problems["directory"] = f"nothing is recorded: {error.message}; {error.hint}"
 
     def update(self, placement: Placement) -> None:
         """Keep which GPUs the command uses, so that a report knows it even if satscore is killed."""
@@ -138,7 +164,7 @@ class Recorder:
             self._marks.append(lines)
         except OSError as error:
             key = "marks" if self._marks.is_whole else "lost marks"
-            self._fail(key, f"marks and progress are not (all) in {MARKS_FILE}", error, _FREE_SPACE)
+            self._fail(key, "marks and progress are not (all) in marks.jsonl", error, _FREE_SPACE)
         else:
             self._problems.pop("marks", None)
 
@@ -168,21 +194,26 @@ class Recorder:
             except OSError as error:
                 self._fail("end mark", "the recording has no end mark", error, "it can still be read")
 
-    def end(self, end: RunEnd, summary: bytes) -> list[str]:
-        """Write how the run ended, and its summary; return what could not be written."""
+    def end(self, end: RunEnd) -> list[str]:
+        """Write how the run ended; return what could not be written."""
         if self.directory is None or self._start is None:
             return []
         content = self.content(self._start, end)
-        problems = []
         try:
             end_run_file(self.directory, content)
         except OSError as error:
-            problems.append(f"cannot write {self.directory / RUN_FILE}: {error.strerror}")
+            return [f"cannot write {self.directory / own_file_name(content.start)}: {error.strerror}"]
+        return []
+
+    def summary(self, data: bytes) -> list[str]:
+        """Write ``summary.json``; return what could not be written."""
+        if self.directory is None:
+            return []
         try:
-            write_atomic(self.directory / SUMMARY_FILE, summary)
+            write_atomic(self.directory / SUMMARY_FILE, data)
         except OSError as error:
-            problems.append(f"cannot write {self.directory / SUMMARY_FILE}: {error.strerror}")
-        return problems
+            return [f"cannot write {self.directory / SUMMARY_FILE}: {error.strerror}"]
+        return []
 
     def content(self, start: RunStart, end: RunEnd | None = None) -> RunFile:
         """Return what ``run.json`` says."""
@@ -192,6 +223,7 @@ class Recorder:
             start=start,
             placement=self.placement,
             end=end,
+            clock_correction_ns=self.clock_correction_ns,
         )
 
     def write_json(self, path: str, summary: bytes) -> str | None:

@@ -1,61 +1,51 @@
 """From the state of a run to its summary: the one path of the live view, the exit and ``report``."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
 
 from satscore.core.assemble import assemble
-from satscore.core.placement import NOTHING_KNOWN, Placement
+from satscore.core.attendance import attendance, attendance_notes
+from satscore.core.job_cost import job_cost
 from satscore.core.run_facts import RankResult, RunFacts
-from satscore.core.summary import Cost, DataKind, RunInfo, SourceInfo, Summary
+from satscore.core.summary import DataKind, RunInfo, SourceInfo, Summary
 from satscore.core.summary_gpu import UnreadGpu
+from satscore.core.summary_job import LaunchItem
 from satscore.core.units import NS_PER_S
 from satscore.record.marks_file import MARKS_FILE
-from satscore.record.run_file import RunEnd, RunFile, RunStart, StreamHeader, json_text
+from satscore.record.run_file import RunFile, StreamHeader, json_text
 from satscore.run.aside import NOTHING_ASIDE, Aside
+from satscore.run.fates import fates_of
+from satscore.run.member_notes import differences, of_ranks
+from satscore.run.members import NO_SOURCE, Member, RankSource, member_of, without_doubles
 
 UNFINISHED_NOTE = (
     "the end of the run was not recorded: satscore was killed, the disk was full, or the run still goes on"
 )
 LIVE_NOTE = "the run is still going on: this is what has been recorded so far"
-NO_COST = Cost(cpu_s=None, cpu_pct_of_core=None, rss_max_bytes=None, read_mean_s=None, recording_bytes=None)
 
 
-class RankSource(Protocol):
-    """What a summary is made from, per rank: a closed session, or what is stored of one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """All ranks of a run that are known, in order.
+
+    Attributes:
+        lead: What the rank that stands for the run said of itself: rank 0.
+        members: The ranks, each GPU counted once.
+        why_missing: rank -> why it is not among them, where something is known of it.
+        notes: What must be said of how they came together.
+    """
+
+    lead: RunFile
+    members: Sequence[Member]
+    why_missing: Mapping[int, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
-    def first_ns(self) -> int | None:
-        """Begin of the first reading on the axis of the readings; None: there was none."""
-
-    @property
-    def last_ns(self) -> int | None:
-        """End of the last one."""
-
-    @property
-    def intervals_count(self) -> int:
-        """Readings in which at least one counter answered."""
-
-    @property
-    def intervals_ns(self) -> int:
-        """Their length, summed over GPUs."""
-
-    def notes(self, placement: Placement) -> list[str]:
-        """Return what must be said about the rank."""
-
-    def result(
-        self,
-        *,
-        rank: int,
-        local_rank: int | None,
-        hostname: str,
-        placement: Placement,
-        unread: Sequence[UnreadGpu],
-    ) -> RankResult:
-        """Return the results of its GPUs.
-
-        Raises:
-            RecordError: What is stored of it cannot be read.
-        """
+    def world(self) -> int | None:
+        """How many ranks there should be; None: nobody said."""
+        return self.lead.start.job.world if self.lead.start.job else None
 
 
 def summarise(
@@ -75,66 +65,112 @@ def summarise(
         live: Whether the run is still being recorded.
         aside: What the command said and the hosts did.
     """
-    facts = facts_of_run(content, ranks, directory=directory, live=live, aside=aside)
-    return assemble(facts, list(rank_results(ranks, content.placement or NOTHING_KNOWN)))
+    members = [member_of(header, source, content) for header, source in ranks]
+    return summarise_job(content, members, directory=directory, live=live, aside=aside)
 
 
-def facts_of_run(
-    content: RunFile,
-    ranks: Sequence[tuple[StreamHeader, RankSource]],
+def summarise_job(
+    lead: RunFile,
+    members: Sequence[Member],
     *,
     directory: str | None,
-    live: bool,
-    aside: Aside,
-) -> RunFacts:
-    """Return what the summary needs besides the results of the ranks; arguments are those of ``summarise``."""
-    start, end, placement = content.start, content.end, content.placement or NOTHING_KNOWN
-    said = aside.said
-    sources = [source for _, source in ranks]
-    notes = _unread_notes(_unread(placement, ranks))
-    notes += end.notes if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
-    notes += [note for source in sources for note in source.notes(placement)]
+    live: bool = False,
+    aside: Aside = NOTHING_ASIDE,
+    why_missing: Mapping[int, str] | None = None,
+    notes: Sequence[str] = (),
+) -> Summary:
+    """Return the summary of ranks that each know themselves.
+
+    Args:
+        lead: What the rank that stands for the run said of itself.
+        members: The ranks, in any order.
+        directory: The run directory as shown to the user, or None.
+        live: Whether the run is still being recorded.
+        aside: What the command said and the hosts did.
+        why_missing: rank -> why it is not among them, where something is known of it.
+        notes: What must be said of how they came together.
+    """
+    settled, _, doubles = without_doubles(sorted(members, key=lambda one: one.order))
+    job = Job(lead=lead, members=settled, why_missing=why_missing or {}, notes=[*notes, *doubles])
+    facts = facts_of_run(job, directory=directory, live=live, aside=aside)
+    return assemble(facts, list(rank_results(settled)))
+
+
+def facts_of_run(job: Job, *, directory: str | None, live: bool, aside: Aside) -> RunFacts:
+    """Return what the summary needs besides the results of the ranks; arguments are those of ``summarise_job``."""
+    lead, members, said = job.lead, job.members, aside.said
+    start, end = lead.start, lead.end
+    fates = fates_of(members) if start.job else []
+    present = [member.header.rank for member in members]
+    # Nobody is lost while all go on.
+    found = attendance(job.world, fates, is_live=live and end is None)
+    notes = [*job.notes, *attendance_notes(job.world, present, job.why_missing, found), *differences(members)]
+    notes += _unread_notes([gpu for unread in _unread(members) for gpu in unread])
+    notes += [] if end else [LIVE_NOTE if live else UNFINISHED_NOTE]
+    notes += of_ranks([(rank, one.end.notes) for rank, one in _contents(job) if one.end])
+    notes += of_ranks([(m.header.rank, m.source.notes(m.placement)) for m in members])
     notes += [f"{said.damaged_count} lines of {MARKS_FILE} cannot be read: left out"] if said.damaged_count else []
+    has_pipes = any(member.header.has_pipe_counters for member in members)
     return RunFacts(
-        satscore_version=content.satscore_version,
-        data_kind=_data_kind([header for header, _ in ranks]),
-        run=_run_info(start, end, sources, directory),
-        source=_source_info(start, end, ranks),
+        satscore_version=lead.satscore_version,
+        data_kind=_data_kind(members),
+        run=_run_info(lead, members, directory),
+        source=_source_info(job),
         profile=start.profile,
         dtype=start.dtype,
         group_by=start.group_by,
         marks=said.marks,
         progress=said.progress,
         hosts=aside.hosts,
-        has_pipe_counters=any(header.has_pipe_counters for header, _ in ranks),
-        no_pipes_reason=end.no_pipes_reason if end else None,
+        has_pipe_counters=has_pipes,
+        no_pipes_reason=_no_pipes_reason(job),
         notes=tuple(dict.fromkeys(notes)),
-        cost=end.cost if end else NO_COST,
+        cost=job_cost([one.end.cost for _, one in _contents(job) if one.end]),
+        attendance=found,
     )
 
 
-def rank_results(ranks: Sequence[tuple[StreamHeader, RankSource]], placement: Placement) -> Iterator[RankResult]:
+def rank_results(members: Sequence[Member]) -> Iterator[RankResult]:
     """Yield the results of the ranks, one by one."""
-    # What is known of the command's GPUs is kept once per run: by its first rank.
-    unread = _unread(placement, ranks)
-    for header, source in ranks:
-        yield source.result(
+    for member, unread in zip(members, _unread(members), strict=True):
+        header, end = member.header, member.content.end
+        result = member.source.result(
             rank=header.rank,
             local_rank=header.local_rank,
             hostname=header.hostname,
-            placement=placement,
+            placement=member.placement,
             unread=unread,
         )
-        unread = []
+        yield msgspec.structs.replace(
+            result,
+            finished=end is not None,
+            exit_code=end.exit_code if end else None,
+            exit_signal=end.exit_signal if end else None,
+        )
 
 
-def _unread(placement: Placement, ranks: Sequence[tuple[StreamHeader, RankSource]]) -> list[UnreadGpu]:
-    """Return the GPUs that the command uses and that nobody reads."""
-    known_by = placement.known_by
-    if known_by is None or not ranks:
-        return []
-    outside = placement.used_outside({gpu.uuid for header, _ in ranks for gpu in header.gpus})
-    return [UnreadGpu(nvml_index=gpu.nvml_index, uuid=gpu.uuid, known_by=known_by) for gpu in outside]
+def _contents(job: Job) -> list[tuple[int, RunFile]]:
+    """Return what each rank said of itself, once where several share it, and of the lead in any case."""
+    found = dict[tuple[str, int], RunFile]()
+    for content in (job.lead, *(member.content for member in job.members)):
+        start = content.start
+        found.setdefault((start.hostname, start.job.rank if start.job else 0), content)
+    return [(rank, content) for (_, rank), content in found.items()]
+
+
+def _unread(members: Sequence[Member]) -> list[list[UnreadGpu]]:
+    """Return for each rank the GPUs that its command uses and that nobody reads; what ranks share, once."""
+    read = {gpu.uuid for member in members for gpu in member.header.gpus}
+    out, seen = list[list[UnreadGpu]](), set[int]()
+    for member in members:
+        known_by = member.placement.known_by
+        is_new = id(member.content) not in seen
+        seen.add(id(member.content))
+        outside = member.placement.used_outside(read) if known_by and is_new else ()
+        out.append(
+            [UnreadGpu(nvml_index=gpu.nvml_index, uuid=gpu.uuid, known_by=known_by) for gpu in outside if known_by]
+        )
+    return out
 
 
 def _unread_notes(unread: Sequence[UnreadGpu]) -> list[str]:
@@ -146,17 +182,28 @@ def _unread_notes(unread: Sequence[UnreadGpu]) -> list[str]:
     return [f"the command {verb} {which}, which nobody reads: {remedy}"]
 
 
-def _data_kind(headers: Sequence[StreamHeader]) -> DataKind:
+def _no_pipes_reason(job: Job) -> str | None:
+    """Return why there are no pipe counters: by the lead, or where that has some, by the first that knows."""
+    if job.lead.end and job.lead.end.no_pipes_reason:
+        return job.lead.end.no_pipes_reason
+    if any(member.header.has_pipe_counters for member in job.members):
+        return None
+    return next((one.end.no_pipes_reason for _, one in _contents(job) if one.end and one.end.no_pipes_reason), None)
+
+
+def _data_kind(members: Sequence[Member]) -> DataKind:
     """One simulated rank marks the whole run."""
-    kinds = {header.data_kind for header in headers}
+    kinds = {member.header.data_kind for member in members}
     if "simulated" in kinds:
         return "simulated"
     return "replay" if "replay" in kinds else "measured"
 
 
-def _run_info(start: RunStart, end: RunEnd | None, sources: Sequence[RankSource], directory: str | None) -> RunInfo:
-    firsts = [s.first_ns for s in sources if s.first_ns is not None]
-    lasts = [s.last_ns for s in sources if s.last_ns is not None]
+def _run_info(lead: RunFile, members: Sequence[Member], directory: str | None) -> RunInfo:
+    start, end, job = lead.start, lead.end, lead.start.job
+    # Readings of different hosts are on axes of their own.
+    firsts = [m.source.first_ns + m.header.grid_offset_ns for m in members if m.source.first_ns is not None]
+    lasts = [m.source.last_ns + m.header.grid_offset_ns for m in members if m.source.last_ns is not None]
     return RunInfo(
         run_id=start.run_id,
         label=start.label,
@@ -170,23 +217,26 @@ def _run_info(start: RunStart, end: RunEnd | None, sources: Sequence[RankSource]
         exit_signal=end.exit_signal if end else None,
         directory=None if directory is None else json_text(directory),
         kind=start.kind,
+        job=LaunchItem(launcher=job.launcher, world=job.world, key=job.key, restart=job.restart) if job else None,
     )
 
 
-def _source_info(start: RunStart, end: RunEnd | None, ranks: Sequence[tuple[StreamHeader, RankSource]]) -> SourceInfo:
-    intervals = sum(source.intervals_count for _, source in ranks)
-    length_ns = sum(source.intervals_ns for _, source in ranks)
-    gpus = [gpu for header, _ in ranks for gpu in header.gpus]
+def _source_info(job: Job) -> SourceInfo:
+    members, ends = job.members, [one.end for _, one in _contents(job) if one.end]
+    intervals = sum(member.source.intervals_count for member in members)
+    length_ns = sum(member.source.intervals_ns for member in members)
+    first = next((m.header for m in members if m.header.source != NO_SOURCE), None)
+    gpu = next((gpu for member in members for gpu in member.header.gpus), None)
     return SourceInfo(
-        name=ranks[0][0].source if ranks else "none",
-        scenario=ranks[0][0].scenario if ranks else None,
-        period_s=start.period_s,
+        name=first.source if first else NO_SOURCE,
+        scenario=first.scenario if first else None,
+        period_s=job.lead.start.period_s,
         interval_mean_s=length_ns / NS_PER_S / intervals if intervals else None,
         readings_count=intervals,
-        late_reads_count=end.late_reads_count if end else None,
-        latest_read_s=end.latest_read_s if end else None,
+        late_reads_count=sum(end.late_reads_count for end in ends) if ends else None,
+        latest_read_s=max((end.latest_read_s for end in ends), default=None),
         resolution="readings",
-        driver_version=gpus[0].driver_version if gpus else None,
-        cuda_driver_version=gpus[0].cuda_driver_version if gpus else None,
-        comparison=end.comparison if end else [],
+        driver_version=gpu.driver_version if gpu else None,
+        cuda_driver_version=gpu.cuda_driver_version if gpu else None,
+        comparison=job.lead.end.comparison if job.lead.end else [],
     )

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from satscore.core.fields import Quality
 from satscore.core.gpu import GpuInfo
+from satscore.core.gpu_series import GpuSeries
 from satscore.core.hwmodel import USER_FOLDER, HardwareModel
 from satscore.core.labelling import OnlineLabels
+from satscore.core.labels import Label
 from satscore.core.placement import NOTHING_KNOWN, Placement
 from satscore.core.rank_state import GpuState, RankState
 from satscore.core.readings import ReadingTable, table_of
@@ -151,6 +153,20 @@ class Session:
             intervals_count=self.intervals_count,
             intervals_ns=self.intervals_ns,
         )
+
+    def counted(self, placement: Placement) -> list[bool]:
+        """Return of each GPU whether it counts as the command's, as far as is known now."""
+        return [use is not None for use in self._used.uses(placement, self._engine())]
+
+    @property
+    def series(self) -> tuple[GpuSeries, ...]:
+        """The series of each GPU, which goes on."""
+        return tuple(scorer.series for scorer in self._scorers.values())
+
+    @property
+    def phase(self) -> Label | None:
+        """The phase of the last window that has one."""
+        return self._labels.last
 
     @property
     def bounds_keys(self) -> tuple[str, ...]:

@@ -14,20 +14,31 @@ from satscore.core.fields import FIELDS
 from satscore.core.gpu import GpuInfo
 from satscore.counters.clock import wall_offset_ns
 from satscore.counters.source import Source
-from satscore.launch.request import RunOptions
-from satscore.record.run_file import FORMAT_VERSION, RunStart, StreamHeader, json_text
+from satscore.launch.request import Identity, RunOptions
+from satscore.record.files import DEFAULT_PARENT
+from satscore.record.run_file import FORMAT_VERSION, JobIdentity, RunStart, StreamHeader, json_text
+from satscore.run.crew import FULL_RANKS
 from satscore.run.recorder import default_directory
 
-RANK = 0
+ALONE = Identity()
+"""No launcher: one process is the whole job."""
 
 
-def run_start(options: RunOptions, command: Sequence[str], started_at: dt.datetime) -> RunStart:
-    """Return what ``run.json`` says of the start.
+def kept(options: RunOptions, identity: Identity) -> str:
+    """Return what is recorded: full, sums or no."""
+    return options.record or ("full" if identity.world <= FULL_RANKS else "sums")
+
+
+def run_start(
+    options: RunOptions, command: Sequence[str], started_at: dt.datetime, identity: Identity = ALONE
+) -> RunStart:
+    """Return what the rank's own file says of the start.
 
     Args:
         options: What the user asked for.
         command: The command line, redacted.
         started_at: When it started.
+        identity: Which rank this is.
     """
     hostname = socket.gethostname()
     return RunStart(
@@ -43,22 +54,37 @@ def run_start(options: RunOptions, command: Sequence[str], started_at: dt.dateti
         group_by=options.group_by,
         python_version=platform.python_version(),
         kernel_version=platform.release(),
+        job=None if identity.launcher == "none" else job_identity(identity),
     )
 
 
-def stream_header(source: Source, gpus: list[GpuInfo], asked_for: str) -> StreamHeader:
+def job_identity(identity: Identity) -> JobIdentity:
+    """Return an identity as it is recorded."""
+    return JobIdentity(
+        launcher=identity.launcher,
+        rank=identity.rank,
+        world=identity.world,
+        local_rank=identity.local_rank,
+        local_world=identity.local_world,
+        key=identity.key,
+        restart=identity.restart,
+    )
+
+
+def stream_header(source: Source, gpus: list[GpuInfo], asked_for: str, identity: Identity = ALONE) -> StreamHeader:
     """Return the identity of this rank's recording.
 
     Args:
         source: What is sampled.
         gpus: Its GPUs, with what the site states of them.
         asked_for: The source as the user named it.
+        identity: Which rank this is.
     """
     return StreamHeader(
         format_version=FORMAT_VERSION,
         hostname=socket.gethostname(),
-        rank=RANK,
-        local_rank=None,
+        rank=identity.rank,
+        local_rank=identity.local_rank,
         source=source.name,
         scenario=None if source.kind == "measured" else json_text(asked_for),
         data_kind=source.kind,
@@ -70,13 +96,27 @@ def stream_header(source: Source, gpus: list[GpuInfo], asked_for: str) -> Stream
 
 
 def wanted_directory(
-    options: RunOptions, command: Sequence[str], started_at: dt.datetime, *, has_source: bool
+    options: RunOptions,
+    command: Sequence[str],
+    started_at: dt.datetime,
+    *,
+    has_source: bool,
+    identity: Identity = ALONE,
 ) -> Path | None:
-    """Return the run directory to make; None: nothing is recorded."""
+    """Return the run directory to make; None: nothing is recorded.
+
+    Of a job of several ranks it is the same in all of them, and made in any case: there they meet. Where nothing
+    tells jobs apart, each rank has one of its own.
+    """
+    apart = f"-rank{identity.rank}" if identity.world > 1 and identity.key is None else ""
     if options.out:
-        return Path(options.out)
-    if options.record == "no" or not has_source:
+        return Path(options.out + apart)
+    if identity.world == 1 and (options.record == "no" or not has_source):
         return None
+    if identity.key is not None:
+        return Path(DEFAULT_PARENT) / identity.key
+    if apart:
+        return default_directory(_stamp(started_at) + apart, options.label or None, list(command))
     return default_directory(_stamp(started_at), options.label or None, list(command))
 
 

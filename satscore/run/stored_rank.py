@@ -1,6 +1,7 @@
 """One rank of a file of sums, as a summary takes it: its sums are read when its results are asked for."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from satscore.core.placement import Placement
@@ -8,6 +9,7 @@ from satscore.core.rank_state import GpuState
 from satscore.core.run_facts import RankResult
 from satscore.core.summary_gpu import UnreadGpu
 from satscore.core.units import NS_PER_S
+from satscore.core.wire import StoredSeries
 from satscore.errors import RecordError
 from satscore.record.sums_file import SumsFile
 from satscore.record.sums_head import RankHead
@@ -19,42 +21,59 @@ OTHER_BOUNDS_NOTE = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumsContent:
+    """Where sums are: in a file, or in memory; then ``path`` is what messages call them."""
+
+    path: Path
+    data: bytes | None = None
+
+    def open(self) -> SumsFile:
+        """Return them, opened for reading.
+
+        Raises:
+            RecordError: They cannot be read.
+        """
+        return SumsFile(self.path, self.data)
+
+
 class SumsReader:
     """Reads the sums of ranks; keeps the file of the last one open, as those of one file come together."""
 
     def __init__(self) -> None:
         self._file: SumsFile | None = None
 
-    def gpus(self, path: Path, at: int, count: int) -> tuple[GpuState, ...]:
+    def gpus(self, content: SumsContent, at: int, count: int) -> tuple[GpuState, ...]:
         """Return what was added up of the GPUs of one rank, without series.
 
         Args:
-            path: The file.
-            at: Position of the rank in it.
+            content: Where the sums are.
+            at: Position of the rank there.
             count: GPUs that it had when the file's head was read.
 
         Raises:
             RecordError: The sums cannot be read, or others have taken their place.
         """
-        if self._file is None or self._file.path != path:
+        if self._file is None or self._file.path != content.path:
             self.close()
-            self._file = SumsFile(path)
+            self._file = content.open()
         if at >= len(self._file.head.ranks) or len(self._file.head.ranks[at].gpus) != count:
-            raise RecordError(f"{path}: has changed while it was read", hint="run the report again")
+            raise RecordError(f"{content.path}: has changed while it was read", hint="run the report again")
         return self._file.gpus(at)
 
     def close(self) -> None:
         """Close the file that is open, if any."""
         if self._file is not None:
             self._file.close()
+            self._file = None
 
 
 class StoredRank:
     """One rank of a file; its sums are read when its results are asked for.
 
     Args:
-        path: The file.
-        at: Position of the rank in it.
+        content: Where its sums are.
+        at: Position of the rank there.
         head: What the file's head says of the rank.
         hardware: Where hardware models are found.
         until_ns: Until when the rank was scored, where that was recorded.
@@ -62,13 +81,19 @@ class StoredRank:
     """
 
     def __init__(
-        self, path: Path, at: int, head: RankHead, hardware: Hardware, until_ns: int | None, reader: SumsReader
+        self,
+        content: SumsContent,
+        at: int,
+        head: RankHead,
+        hardware: Hardware,
+        until_ns: int | None,
+        reader: SumsReader,
     ) -> None:
         self.first_ns = head.first_ns
         self.last_ns = head.last_ns
         self.intervals_count = head.intervals_count
         self.intervals_ns = head.intervals_ns
-        self._path = path
+        self._content = content
         self._at = at
         self._heads = head.gpus
         self._engine = [gpu.engine_active_frac for gpu in head.gpus]
@@ -76,9 +101,30 @@ class StoredRank:
         self._until_ns = until_ns
         self._reader = reader
 
-    def used(self, placement: Placement) -> list[bool]:
+    def counted(self, placement: Placement) -> list[bool]:
         """Return which of its GPUs count."""
         return [use is not None for use in self._gpus.uses(placement, self._engine)]
+
+    def sizes(self, placement: Placement) -> list[tuple[int, int]]:
+        """Return the length of the blocks in s, and the time labelled steady in us, of each GPU that counts."""
+        return [
+            (head.block_s, head.steady_us)
+            for head, counts in zip(self._heads, self.counted(placement), strict=True)
+            if counts
+        ]
+
+    def series_alone(self, uuid: str) -> StoredSeries | None:
+        """Return the series of one of its GPUs, where that is stored apart from others.
+
+        Raises:
+            RecordError: It cannot be read.
+        """
+        with self._content.open() as file:
+            for i in range(len(file.head.series)):
+                members = file.members(i)
+                if len(members) == 1 and members[0][0] == self._at and self._heads[members[0][1]].info.uuid == uuid:
+                    return file.series(i)
+        return None
 
     def notes(self, placement: Placement) -> list[str]:
         """Return what must be said about the rank."""
@@ -106,7 +152,7 @@ class StoredRank:
         Raises:
             RecordError: The sums cannot be read.
         """
-        states = self._reader.gpus(self._path, self._at, len(self._heads))
+        states = self._reader.gpus(self._content, self._at, len(self._heads))
         uses = self._gpus.uses(placement, self._engine)
         return RankResult(
             rank=rank,

@@ -3,9 +3,7 @@
 However many ranks there are, the sums of one file and one job-wide series are in memory.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -13,157 +11,216 @@ from satscore.core.assemble import Outline, assemble_stream
 from satscore.core.gate import RANKS_MISSING
 from satscore.core.job_series import SeriesSum
 from satscore.core.labels import Label
-from satscore.core.placement import NOTHING_KNOWN
 from satscore.core.rank_blocks import RankBlocks
 from satscore.core.run_facts import RankResult
 from satscore.core.summarise import GpuResult
 from satscore.core.summary import Summary
 from satscore.core.wire import StoredSeries
 from satscore.errors import RecordError
-from satscore.record.run_file import RunFile, StreamHeader
-from satscore.record.sums_file import SumsFile, sums_name
-from satscore.record.sums_head import RankHead
+from satscore.record.sums_file import sums_name
 from satscore.run.aside import NOTHING_ASIDE, Aside
+from satscore.run.members import Member, without_doubles
+from satscore.run.rank_files import UNREADABLE, rank_in_name
 from satscore.run.rank_gpus import Hardware
-from satscore.run.results import RankSource, facts_of_run, rank_results
-from satscore.run.stored_rank import StoredRank, SumsReader
+from satscore.run.results import Job, facts_of_run, rank_results
+from satscore.run.stored_rank import StoredRank, SumsContent, SumsReader
+from satscore.run.sums_pass import Key, Ranks, SumsPart, SumsSources, read_part, trimmed
 
 MOST_APART_S = 7 * 86_400
 """Time without a row of any rank between the first and the last: more is no job, but a damaged time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """What the first pass takes from one file; ``used`` is by rank and GPU."""
-
-    path: Path
-    heads: Sequence[RankHead]
-    ranks: Sequence[StoredRank]
-    used: Sequence[Sequence[bool]]
-    series: Sequence[StoredSeries]
+MOST_SAID = 8
+"""Files that cannot be read and are said one by one."""
+DOUBLE_NOTE = "GPU {uuid} is still twice in the phases and the interval: its seconds are not stored apart"
 
 
 class StoredRun:
-    """The ranks of a run that are there as sums: the first pass over their files.
+    """The ranks of a run that are there as sums: the first pass over them.
 
-    A file that cannot be read, or was made for something else than the run, is left out.
+    What cannot be read, or was made for something else than the run, is left out.
 
     Args:
-        paths: The files.
-        content: Of the run.
+        sources: Where they are.
+        ranks: What else is known of the ranks.
         hardware: Where hardware models are found.
-        whole: Whether each file is read to its end before its ranks count; else its heads and series only.
+        more: Ranks that are there as readings, scored: they count instead of their sums.
+        is_read_whole: Whether each place is read to its end before its ranks count; else heads and series only.
 
     Attributes:
-        ranks: Header and source of each rank.
-        missing: What is left out and why, a note per file.
+        missing: What is left out and why, a note per place.
+        why_missing: rank -> that it cannot be read.
+        members: The ranks that are there, each place and each rank once.
 
     Raises:
-        RecordError: No file is left, or they are of different runs; names file and key.
+        RecordError: Nothing is left, or it is of different runs; names file and key.
     """
 
-    def __init__(self, paths: Sequence[Path], content: RunFile, hardware: Hardware, *, whole: bool = False) -> None:
-        self.ranks: list[tuple[StreamHeader, StoredRank]] = []
+    def __init__(
+        self,
+        sources: SumsSources,
+        ranks: Ranks,
+        hardware: Hardware,
+        more: Sequence[Member] = (),
+        *,
+        is_read_whole: bool = False,
+    ) -> None:
         self.missing: list[str] = []
-        self._placement = content.placement or NOTHING_KNOWN
+        self.why_missing: dict[int, str] = {}
+        self._ranks = ranks
+        self._hardware = hardware
+        self._is_read_whole = is_read_whole
+        self._given = sources.series
         self._total = SeriesSum()
         self._rows_s = 0
         self._range_s: tuple[int, int] | None = None
-        self._block_s = RankBlocks().length_s
-        self._steady_us = self._gpus_count = 0
         self._reader = SumsReader()
-        errors = list[RecordError]()
-        for path in paths:
-            try:
-                part = self._part(path, content, hardware, whole=whole)
-            except RecordError as error:
-                errors.append(error)
-                self.missing.append(RANKS_MISSING + error.message)
-                continue
-            self._add(part)
-        if errors and not self.ranks:
-            raise errors[0]
+        self._errors = list[RecordError]()
+        own = {sums_name(member.header) for member in more} | {content.path.name for content in sources.ranks}
+        whole = self._part(sources.whole, but=own) if sources.whole else None
+        self._apart = whole.keys_in_series if whole else frozenset[Key]()
+        """Ranks whose seconds are in the series of all."""
+        self._members = [*more]
+        for content in sources.ranks:
+            self._take(self._part(content), content)
+        if whole is not None and sources.whole is not None:
+            self._take(whole, sources.whole, is_whole=True)
+        if self._errors and not self._members:
+            raise self._errors[0]
+        self.members: Sequence[Member] = self._members
+        self._more = {member.key for member in more}
 
     def summary(
         self,
-        content: RunFile,
-        more: Sequence[tuple[StreamHeader, RankSource]],
         *,
-        directory: str,
+        directory: str | None,
         live: bool,
         aside: Aside = NOTHING_ASIDE,
+        others: Sequence[Member] = (),
+        why_missing: Mapping[int, str] | None = None,
+        notes: Sequence[str] = (),
     ) -> Summary:
         """Return the summary: the second pass.
 
         Args:
-            content: Of the run.
-            more: Ranks that are there as readings, scored.
             directory: The run directory as shown to the user.
             live: Whether the run is still being recorded.
             aside: What the command said and the hosts did.
+            others: Ranks without anything to read.
+            why_missing: rank -> why it is not there, where something is known of it.
+            notes: What must be said of how the ranks came together.
         """
-        # In the order in which recordings of readings are read, however the ranks are spread over files.
-        ranks: list[tuple[StreamHeader, RankSource]] = sorted([*more, *self.ranks], key=lambda one: sums_name(one[0]))
-        facts = facts_of_run(content, ranks, directory=directory, live=live, aside=aside)
-        source = msgspec.structs.replace(facts.source, resolution="sums")
-        notes = (*self.missing, *facts.notes)
-        facts = msgspec.structs.replace(facts, source=source, resolution="sums", notes=notes)
-        for gpu in (gpu for result in rank_results(more, self._placement) for gpu in result.gpus):
-            self._add_result(gpu)
-        outline = Outline(
-            series=self._total.series(),
-            block_s=self._block_s,
-            ranks_count=len(ranks),
-            gpus_count=self._gpus_count,
-            steady_us=self._steady_us,
-        )
+        members, dropped, doubles = without_doubles(sorted([*self._members, *others], key=lambda one: one.order))
+        doubles += self._without(dropped)
+        said = [*self._missing_notes(), *notes, *doubles]
+        job = Job(lead=self._ranks.lead, members=members, why_missing=why_missing or {}, notes=said)
+        facts = facts_of_run(job, directory=directory, live=live, aside=aside)
+        if any(isinstance(member.source, StoredRank) for member in members):
+            source = msgspec.structs.replace(facts.source, resolution="sums")
+            facts = msgspec.structs.replace(facts, source=source, resolution="sums")
         try:
-            return assemble_stream(facts, self._known(rank_results(ranks, self._placement)), outline)
+            outline = self._outline(members)
+            return assemble_stream(facts, self._known(rank_results(members), outline.block_s), outline)
         finally:
             self._reader.close()
 
-    def _known(self, results: Iterator[RankResult]) -> Iterator[RankResult]:
+    def _missing_notes(self) -> list[str]:
+        rest = len(self.missing) - MOST_SAID
+        return (
+            [*self.missing[:MOST_SAID], f"{RANKS_MISSING}{rest} more files cannot be read"]
+            if rest > 0
+            else self.missing
+        )
+
+    def _outline(self, members: Sequence[Member]) -> Outline:
+        """Return what must be known of all ranks before the first is taken; those with readings add their series."""
+        sizes = list[tuple[int, int]]()
+        scored = [member for member in members if member.key in self._more]
+        for result in rank_results(scored):
+            sizes += [self._size_of(gpu) for gpu in result.gpus]
+            if (result.hostname, result.rank) not in self._apart and self._given is None:
+                for gpu in result.gpus:
+                    self._total.add(gpu.series.first_index, len(gpu.series), gpu.series.columns())
+        for member in members:
+            if isinstance(member.source, StoredRank):
+                sizes += member.source.sizes(member.placement)
+        return Outline(
+            series=trimmed(self._total.series()) if self._given is None else self._given,
+            block_s=max((block_s for block_s, _ in sizes), default=RankBlocks().length_s),
+            ranks_count=len(members),
+            gpus_count=len(sizes),
+            steady_us=sum(steady_us for _, steady_us in sizes),
+        )
+
+    @staticmethod
+    def _size_of(gpu: GpuResult) -> tuple[int, int]:
+        steady = gpu.phase_sums.get(Label.STEADY)
+        return gpu.blocks.length_s, steady.total("time_us") if steady else 0
+
+    @staticmethod
+    def _known(results: Iterator[RankResult], block_s: int) -> Iterator[RankResult]:
         """Pass results on; one whose blocks have grown since the first pass cannot be compared."""
         for result in results:
-            if any(gpu.blocks.length_s > self._block_s for gpu in result.gpus):
+            if any(gpu.blocks.length_s > block_s for gpu in result.gpus):
                 raise RecordError(
                     f"the sums of rank {result.rank} have grown while they were read", hint="run the report again"
                 )
             yield result
 
-    def _part(self, path: Path, content: RunFile, hardware: Hardware, *, whole: bool) -> "_Part":
-        """Return what the first pass takes from a file."""
-        until_ns = content.end.scored_until_ns if content.end else None
-        with SumsFile(path) as file:
-            _check(file, content)
-            heads = file.head.ranks
-            ranks = [StoredRank(path, at, head, hardware, until_ns, self._reader) for at, head in enumerate(heads)]
-            used = [rank.used(self._placement) for rank in ranks]
-            if whole:
-                for at in range(len(heads)):
-                    file.gpus(at)
-            return _Part(path=path, heads=heads, ranks=ranks, used=used, series=list(_used_series(file, used)))
+    def _part(self, content: SumsContent, but: Collection[str] = ()) -> SumsPart | None:
+        """Return what the first pass takes from a place; None: it is left out, or all is there in other places.
 
-    def _add(self, part: "_Part") -> None:
-        for head, mine in zip(part.heads, part.used, strict=True):
-            for gpu, counts in zip(head.gpus, mine, strict=True):
-                if counts:
-                    self._count(gpu.block_s, gpu.steady_us)
-        for series in part.series:
-            self._add_series(series, part.path)
-        self.ranks += [(head.header(), one) for head, one in zip(part.heads, part.ranks, strict=True)]
+        Args:
+            content: The place.
+            but: Names of places with one rank each that are there beside it.
+        """
+        try:
+            with content.open() as file:
+                if but and all(sums_name(head.header()) in but for head in file.head.ranks):
+                    return None
+                return read_part(
+                    file,
+                    content,
+                    self._ranks,
+                    self._hardware,
+                    self._reader,
+                    with_series=self._given is None,
+                    is_read_whole=self._is_read_whole,
+                )
+        except RecordError as error:
+            self._errors.append(error)
+            rank = rank_in_name(content.path)
+            if rank is not None:
+                self.why_missing[rank] = UNREADABLE
+            self.missing.append(RANKS_MISSING + error.message)
+            return None
 
-    def _count(self, block_s: int, steady_us: int) -> None:
-        self._block_s = max(self._block_s, block_s)
-        self._steady_us += steady_us
-        self._gpus_count += 1
+    def _take(self, part: SumsPart | None, content: SumsContent, *, is_whole: bool = False) -> None:
+        """Let the ranks of a place count, and their series, but of ranks whose seconds are in the series of all."""
+        if part is None:
+            return
+        for keys, series in part.series:
+            if is_whole or not keys <= self._apart:
+                self._add_series(series, content)
+        taken = {member.key for member in self._members} if is_whole else frozenset[Key]()
+        self._members += [member for member in part.members if member.key not in taken]
 
-    def _add_result(self, gpu: GpuResult) -> None:
-        steady = gpu.phase_sums.get(Label.STEADY)
-        self._count(gpu.blocks.length_s, steady.total("time_us") if steady else 0)
-        self._total.add(gpu.series.first_index, len(gpu.series), gpu.series.columns())
+    def _without(self, dropped: Sequence[tuple[Member, str]]) -> list[str]:
+        """Take the series of GPUs that count for another rank out of the sum; return what cannot be taken out."""
+        notes = []
+        for member, uuid in dropped:
+            is_apart = self._given is not None or member.key in self._apart
+            if not is_apart and not isinstance(member.source, StoredRank):
+                continue  # the series of readings is added later
+            alone = None
+            if not is_apart and isinstance(member.source, StoredRank):
+                alone = member.source.series_alone(uuid)
+            if alone is None:
+                notes.append(DOUBLE_NOTE.format(uuid=uuid))
+            else:
+                taken = {name: -column.astype("i8") for name, column in alone.columns.items()}
+                self._total.add(alone.first_index, alone.length, taken)
+        return notes
 
-    def _add_series(self, stored: StoredSeries, path: Path) -> None:
+    def _add_series(self, stored: StoredSeries, content: SumsContent) -> None:
         if stored.length == 0:
             return
         stop = stored.first_index + stored.length
@@ -172,59 +229,36 @@ class StoredRun:
         self._rows_s += stored.length
         if self._range_s[1] - self._range_s[0] > self._rows_s + MOST_APART_S:
             raise RecordError(
-                f"{path}: $.series: its time is more than {MOST_APART_S} s from that of other ranks",
+                f"{content.path}: $.series: its time is more than {MOST_APART_S} s from that of other ranks",
                 hint="the files are of different runs, or the clock of a node is wrong",
             )
         self._total.add(stored.first_index, stored.length, stored.columns)
 
 
 def summary_of_sums(
-    paths: Sequence[Path],
-    content: RunFile,
+    sources: SumsSources,
+    ranks: Ranks,
     hardware: Hardware,
-    more: Sequence[tuple[StreamHeader, RankSource]],
-    *,
-    directory: str,
-    live: bool,
-    aside: Aside = NOTHING_ASIDE,
+    more: Sequence[Member],
+    summarise: Callable[[StoredRun], Summary],
 ) -> tuple[Summary, Sequence[str]]:
-    """Return the summary, and which files are left out of it and why.
+    """Return the summary, and what is left out of it and why.
 
-    The arguments are those of ``StoredRun`` and ``StoredRun.summary``. Damage that shows in the second pass only
-    is rare, so files are read whole beforehand only then.
+    Damage that shows in the second pass only is rare, so places are read whole beforehand only then.
+
+    Args:
+        sources: Where the sums are.
+        ranks: What else is known of the ranks.
+        hardware: Where hardware models are found.
+        more: Ranks that are there as readings, scored.
+        summarise: Calls ``StoredRun.summary`` with what belongs to the run.
 
     Raises:
-        RecordError: No file is left, or they are of different runs; names file and key.
+        RecordError: Nothing is left, or it is of different runs; names file and key.
     """
-    run = StoredRun(paths, content, hardware)
+    run = StoredRun(sources, ranks, hardware, more)
     try:
-        return run.summary(content, more, directory=directory, live=live, aside=aside), run.missing
+        return summarise(run), run.missing
     except RecordError:
-        run = StoredRun(paths, content, hardware, whole=True)
-        return run.summary(content, more, directory=directory, live=live, aside=aside), run.missing
-
-
-def _used_series(file: SumsFile, used: Sequence[Sequence[bool]]) -> Iterator[StoredSeries]:
-    """Yield the series of the GPUs that count."""
-    for at in range(len(file.head.series)):
-        counted = {used[r][g] for r, g in file.members(at)}
-        if len(counted) > 1:
-            raise RecordError(
-                f"{file.path}: $.series[{at}]: a GPU that the command does not use is summed up with others",
-                hint="run.json is older than the sums, or one of them was changed",
-            )
-        if True in counted:
-            yield file.series(at)
-
-
-def _check(file: SumsFile, content: RunFile) -> None:
-    """Sums hold for the options that they were made with."""
-    for key, made, wanted in (
-        ("profile", file.head.profile, content.start.profile),
-        ("dtype", file.head.dtype, content.start.dtype),
-    ):
-        if made != wanted:
-            raise RecordError(
-                f"{file.path}: $.{key}: the sums were made for {made}, run.json says {wanted}",
-                hint="sums hold for one profile and data type; only readings (--record full) can be scored anew",
-            )
+        run = StoredRun(sources, ranks, hardware, more, is_read_whole=True)
+        return summarise(run), run.missing

@@ -45,6 +45,7 @@ SACRIFICES = (
     "advice 1",
     "finding 2",
     "most notes",
+    "ranks",
     "range",
 )
 """What to do without when the lines do not suffice, the least telling first: of the first three findings the
@@ -108,6 +109,8 @@ class _Block:
     def _title(self) -> str:
         before, command, after = words.title(self._summary)
         width = self._width - len("---  ---")
+        if self._summary.run.label and len(" | ".join((*before, *after))) > width:
+            before = before[:-1]  # how it ended tells more than the label
         room = width - sum(len(part) + len(" | ") for part in (*before, *after))
         has_room = room >= min(len(command), LEAST_COMMAND_WIDTH)
         parts = [*before, *([shortened(command, min(COMMAND_WIDTH, room))] if has_room else []), *after]
@@ -117,6 +120,7 @@ class _Block:
     def _scored(self) -> Iterator[str]:
         summary, job = self._summary, self._summary.job
         yield from self._lines.flow("saturation", words.headline(summary))
+        yield from self._flow("ranks", words_ranks.absent(summary))
         yield from self._flow("scope", words.scope(summary), label="")
         if "range" not in self._given_up and _is_range_telling(job.score):
             yield from (self._lines.line("", text) for text in words.missing_range(job.score))
@@ -182,6 +186,7 @@ class _Block:
         summary, score = self._summary, self._summary.job.score
         reason = self._lines.wrapped(f"none: {summary.headline.reason}")[:MAX_REASON_LINES]
         yield from (self._lines.line("" if i else "score", line) for i, line in enumerate(reason))
+        yield from self._flow("ranks", words_ranks.absent(summary))
         if score.grade is None:
             yield from (self._lines.line("", text) for text in words.missing_range(score))
         yield from self._lines.flow("achieved", words.achieved(summary.job.rates), ", ")
@@ -205,6 +210,7 @@ class _Block:
         room = NOTE_LINES[given_up]
         said = self._summary.headline.reason or ""
         notes = [n for n in self._summary.notes if n not in said and not n.startswith("SIMULATED")]
+        notes = [n for n in notes if not words_ranks.is_said(n)]
         lines = list[str]()
         for shown, note in enumerate(notes):
             wrapped = self._lines.wrapped(note)

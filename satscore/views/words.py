@@ -35,7 +35,15 @@ def title(summary: Summary) -> tuple[list[str], str, list[str]]:
     time = f"{run.duration_s:.1f} s" if run.duration_s is not None else f"{run.observed_s:.1f} s observed"
     label = run.label or ""
     head = [f"satscore {summary.satscore_version}", mark(summary), label[:LABEL_WIDTH]]
-    return [part for part in head if part], shlex.join(run.command) or run.kind, [time, ending]
+    job = summary.job
+    ranks = [size(summary)] if max(job.ranks_count, job.ranks_expected_count or 1) > 1 else []
+    return [part for part in head if part], shlex.join(run.command) or run.kind, [*ranks, time, ending]
+
+
+def size(summary: Summary) -> str:
+    """Return how many ranks there are on how many nodes."""
+    ranks, nodes = summary.job.ranks_count, summary.job.nodes_count
+    return f"{ranks:,} rank{'' if ranks == 1 else 's'} on {nodes:,} node{'' if nodes == 1 else 's'}"
 
 
 def _open_end(run: RunInfo) -> str:
@@ -216,11 +224,14 @@ def achieved(rates: Rates) -> Iterator[str]:
 
 
 def own_cost(cost: Cost, source: SourceInfo) -> Iterator[str]:
-    """Yield what satscore itself used."""
+    """Yield what satscore itself used; of many ranks what each did."""
+    many = cost.ranks_count > 1
     if cost.cpu_pct_of_core is not None:
-        yield f"{cost.cpu_s:.2f} s CPU = {cost.cpu_pct_of_core:.1f} % of a core"
+        of_each = " per rank" if many else ""
+        most = f", at most {cost.cpu_pct_of_core_max:.1f}" if many and cost.cpu_pct_of_core_max is not None else ""
+        yield f"{cost.cpu_s:.2f} s CPU = {cost.cpu_pct_of_core:.1f} % of a core{of_each}{most}"
     if cost.rss_max_bytes is not None:
-        yield f"{cost.rss_max_bytes / 1e6:.0f} MB"
+        yield f"{'at most ' if many else ''}{cost.rss_max_bytes / 1e6:.0f} MB{' per rank' if many else ''}"
     if source.interval_mean_s is not None:
         late = f", {source.late_reads_count} reads late" if source.late_reads_count else ""
         sums = ", scored from sums" if source.resolution == "sums" else ""

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from satscore.core.attendance import NEVER_HEARD_OF, RANKS_FAILED, RANKS_LOST, covered, ending, numbers
+from satscore.core.gate import RANKS_MISSING
 from satscore.core.own_notes import gpu_number, gpu_numbers
 from satscore.core.rank_row import RankName
 from satscore.core.summary import Extreme, Summary
@@ -78,13 +80,50 @@ def suspects(summary: Summary) -> Iterator[str]:
         yield f"{kind}: {names(alike, summary, with_host=True)}{why}"
 
 
+def absent(summary: Summary) -> Iterator[str]:
+    """Yield which ranks are missing, failed or lost: what makes the number less than that of the job."""
+    job = summary.job
+    of = f" of {job.ranks_expected_count:,}" if job.ranks_expected_count is not None else ""
+    if job.ranks_missing_count:
+        rest = job.ranks_missing_count - len(job.ranks_missing)
+        more = f" and {rest:,} more" if rest > 0 else ""
+        yield f"{job.ranks_missing_count:,}{of} missing: {numbers(job.ranks_missing)}{more}"
+    if job.ranks_failed:
+        first = job.ranks_failed[0]
+        which = f"first rank {first.rank} on {first.hostname} ({ending(first)})"
+        yield f"{job.ranks_failed_count:,} failed: {which}"
+    if job.ranks_lost:
+        lost = job.ranks_lost[0]
+        yield f"{job.ranks_lost_count:,} without an end: rank {lost.rank} on {lost.hostname} ({covered(lost)})"
+
+
+def is_said(note: str) -> bool:
+    """Return whether a note tells no more than ``absent``."""
+    return note.startswith((RANKS_FAILED, RANKS_LOST)) or (
+        note.startswith(RANKS_MISSING) and note.endswith(f"({NEVER_HEARD_OF})") and note.count("(") == 1
+    )
+
+
 def unused(summary: Summary) -> str:
     """Return which GPUs are read but in no number here, and why; empty if there are none."""
-    gpus: list[UnusedGpu] = [gpu for rank in summary.ranks for gpu in rank.gpus_unused]
+    gpus = list(_unused(summary))
     if not gpus:
         return ""
     many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
     which = f"GPU {gpu_numbers(gpus)}" if summary.job.ranks_count == 1 else many
-    is_seen = all(gpu.known_by == "process" for gpu in gpus)
-    why = "not used by the command" if is_seen else "not shown to the command's processes"
+    is_shown = any(gpu.known_by != "environment" for gpu in gpus)
+    why = "not used by the command" if is_shown else "not shown to the command's processes"
     return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but {why}: not scored"
+
+
+def _unused(summary: Summary) -> Iterator[UnusedGpu]:
+    """Yield the GPUs that no rank counts, once each: where ranks share a node, each sees the GPUs of the others."""
+    seen: set[tuple[str, str | None]] = {
+        (rank.hostname, gpu.uuid) for rank in summary.ranks for gpu in rank.gpus if gpu.uuid
+    }
+    for rank in summary.ranks:
+        for gpu in rank.gpus_unused:
+            name = rank.hostname, gpu.uuid
+            if gpu.known_by != "claimed" and (gpu.uuid is None or name not in seen):
+                seen.add(name)
+                yield gpu

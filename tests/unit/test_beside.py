@@ -42,14 +42,20 @@ def beside(source: Source | None = None) -> Beside:
     return Beside(source or FakeSource("gpm"), None, 1, threading.Event())
 
 
+def taken(one: Beside) -> list[HostReading]:
+    news = one.take(header([]))
+    assert news is not None
+    return news[1]
+
+
 def test_a_run_too_short_for_a_reading_has_no_host_in_its_summary_either(waiting: list[HostReading]) -> None:
     """Its recording begins with the first reading: a report knows of no host before."""
     one = beside()
     assert one.hosts() is NOT_READ
-    assert one.take(header([]))[1] == []
+    assert taken(one) == []
     assert one.hosts() is NOT_READ
     waiting.append(READING)
-    assert one.take(header([]))[1] == [READING]
+    assert taken(one) == [READING]
     (info,) = one.hosts().infos
     assert info.cpus_count == 8
 
@@ -63,7 +69,7 @@ def test_what_cannot_be_added_up_is_a_note_and_is_kept(
     monkeypatch.setattr(HostSeries, "append", broken)
     one = beside()
     waiting.append(READING)
-    assert one.take(header([]))[1] == [READING]
+    assert taken(one) == [READING]
     assert [note for note in one.notes() if "ZeroDivisionError" in note]
     assert one.hosts() is NOT_READ
 
@@ -122,3 +128,10 @@ def test_a_slow_meter_is_asked_as_often(
     meter._run()
     assert stop.waits_s == [pytest.approx(wait_s)]
     assert meter.latest_w() == 55.0
+
+
+def test_where_nobody_looks_at_the_host_there_is_none() -> None:
+    one = Beside(FakeSource("gpm"), None, 1, threading.Event(), reads_host=False)
+    assert one.take(header([])) is None
+    assert one.hosts() is NOT_READ
+    one.close()

@@ -758,26 +758,24 @@ def test_sums_that_cannot_be_encoded_end_nothing(tmp_path, monkeypatch):
     keeper = Keeper(recorder, run_start(options, ["x"], dt.datetime.fromtimestamp(0, dt.UTC)), with_sums=True)
     broken = cast("tuple[StreamHeader, Session]", (SimpleNamespace(gpus=[]), None))
     table = cast("ReadingTable", None)
-    keeper.add(table, [broken], 0)
+    keeper.add(table, broken, 0)
     (note,) = keeper.notes()
     assert note.startswith("the sums are not up to date (")
-    keeper.add(table, [], NS_PER_S)
-    assert keeper.notes() == [], "the next ones were"
-    keeper.finish([], None)
+    keeper.finish(None, None)
 
 
 def test_what_is_kept_is_what_was_read(file, tail, tmp_path):
     for n in range(4):
         append(file, named(f"m{n}") + json.dumps({"step": n, "tokens": 2, "time_ns": n}).encode() + b"\n")
         news = tail.visit(AT)
-        append_marks(tmp_path, marks_lines(*news))
+        append_marks(tmp_path / MARKS_FILE, marks_lines(*news))
     assert read_marks(tmp_path) == Said(marks=tuple(tail.marks), progress=tail.progress)
     assert tail.progress.tokens.total == 6
     assert (tmp_path / MARKS_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_where_nothing_was_said_there_is_no_file(tmp_path):
-    append_marks(tmp_path, marks_lines((), ProgressState()))
+    append_marks(tmp_path / MARKS_FILE, marks_lines((), ProgressState()))
     assert list(tmp_path.iterdir()) == []
     assert read_marks(tmp_path) == Said()
 

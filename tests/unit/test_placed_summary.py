@@ -244,7 +244,7 @@ def test_a_report_knows_the_same(tmp_path: Path, killed: bool):
         run_file(run_start(COMMAND), end, version="1.2.3", placement=placement), ranks, directory=directory
     )
     if end is not None:
-        recorder.end(end, encode(live))
+        recorder.end(end)
     assert encode(rebuild(tmp_path / "run").summary) == encode(live)
 
 
@@ -260,7 +260,7 @@ def test_the_end_of_64_gpus_fits_on_a_full_disk(tmp_path: Path):
     (tmp_path / "run" / f".run.json.{os.getpid()}.tmp").mkdir()
     recorder.placement = Placement(gpus=tuple(looked))
     notes = ["a note of some length about what could not be read, with its remedy " * 2] * 10
-    recorder.end(run_end(10.0, notes), b"")
+    recorder.end(run_end(10.0, notes))
     content = read_run_file(tmp_path / "run")
     assert content.placement == recorder.placement
     assert content.end is not None

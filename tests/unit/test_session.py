@@ -47,7 +47,8 @@ def record(directory: Path, run: Run, *, batch: int, end: RunEnd | None = None) 
     )
     data = encode(summary)
     if end is not None:
-        recorder.end(end, data)
+        recorder.end(end)
+        recorder.summary(data)
     assert recorder.notes == []
     return data
 
@@ -149,7 +150,7 @@ def test_several_ranks_are_merged(tmp_path):
 def test_a_run_without_a_recording_says_why(tmp_path):
     recorder = Recorder(tmp_path / "run", with_readings=False, version="0")
     recorder.begin(run_start(COMMAND), RUNS["llm"].header)
-    recorder.end(run_end(1.0, []), b"{}\n")
+    recorder.end(run_end(1.0, []))
     with pytest.raises(RecordError, match="no recording of readings") as caught:
         rebuild(tmp_path / "run")
     assert "--record no" in caught.value.hint

@@ -68,7 +68,7 @@ def preamble(version: int = 1, size: int | None = None) -> bytes:
     [
         (b"", "not a file of sums"),
         (b"garbage" * 100, "not a file of sums"),
-        (preamble(3) + DATA[16:], r"version 3 is newer than this satscore knows \(2\)"),
+        (preamble(4) + DATA[16:], r"version 4 is newer than this satscore knows \(3\)"),
         (DATA[:-1], r"bytes where its head says"),
         (DATA + b"x", r"bytes where its head says"),
         (DATA[:100], r"bytes where its head says"),

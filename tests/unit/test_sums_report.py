@@ -212,14 +212,14 @@ class Kept:
 
     def __init__(self, directory: Path, run: Run) -> None:
         self.session = run.session()
-        self.ranks = [(run.header, self.session)]
+        self.rank = run.header, self.session
         self.recorder = Recorder(directory, with_readings=False, version="1.2.3")
         self.keeper = Keeper(self.recorder, run_start(COMMAND, label="demo"), with_sums=True)
         self.keeper.begin(run.header)
         self.table = rows(run.table, slice(0, 0))
 
     def at(self, now_s: float) -> None:
-        self.keeper.add(self.table, self.ranks, round(now_s * 1e9))
+        self.keeper.add(self.table, self.rank, round(now_s * 1e9))
         assert self.keeper._idle.wait(20)
 
 
@@ -230,7 +230,7 @@ def test_sums_are_rewritten_every_minute_and_sooner_at_first(tmp_path, monkeypat
     for step in range(60):
         now_s[0] = 1.0 + 5.0 * step
         kept.at(now_s[0])
-    kept.keeper.finish(kept.ranks, None)
+    kept.keeper.finish(kept.rank, None)
     assert times == [1, 6, 11, 21, 41, 81, 141, 201, 261, 296]
 
 
@@ -251,7 +251,7 @@ def test_a_disk_that_is_full_ends_the_recording_and_not_the_run(tmp_path, monkey
         assert note.startswith("the sums are not up to date")
         kept.at(30)
         assert kept.recorder.notes == [note]
-    kept.keeper.finish(kept.ranks, None)  # there is space again
+    kept.keeper.finish(kept.rank, None)  # there is space again
     assert kept.recorder.notes == []
     assert kept.recorder.bytes_written == path.stat().st_size
 
@@ -266,7 +266,7 @@ def test_a_disk_that_hangs_does_not_collect_states(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keeper, "encode_sums", encode_sums)
     for now_s in range(0, 1000, 5):
-        kept.keeper.add(kept.table, kept.ranks, now_s * 10**9)
+        kept.keeper.add(kept.table, kept.rank, now_s * 10**9)
     assert len(encoded) == 1
 
 
@@ -274,7 +274,7 @@ def test_run_json_knows_the_placement_by_which_sums_are_grouped(tmp_path):
     kept = Kept(tmp_path / "run", MIXED)
     kept.keeper.placement(placed(1))
     kept.at(1)
-    kept.keeper.finish(kept.ranks, placed(1, 3))
+    kept.keeper.finish(kept.rank, placed(1, 3))
     assert read_run_file(tmp_path / "run").placement == placed(1, 3)
     assert rebuild(tmp_path / "run").summary.job.gpus_count == 2
 

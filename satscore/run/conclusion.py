@@ -1,0 +1,168 @@
+"""The end of a run: its text and its files, and in a job the result of all ranks."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from satscore.core.placement import Placement
+from satscore.core.readings import ReadingTable, concatenate
+from satscore.core.summary import Summary, encode
+from satscore.counters.source import Source
+from satscore.fleet.collector import Collected
+from satscore.launch.request import RunOptions
+from satscore.record.run_file import RunEnd, RunStart
+from satscore.run.aside import Aside
+from satscore.run.crew import Crew
+from satscore.run.ending import Ending
+from satscore.run.job_result import summary_of_parts, write_job_sums
+from satscore.run.keeper import Keeper
+from satscore.run.recorder import Recorder
+from satscore.run.results import summarise
+from satscore.run.scored import ScoredRank
+from satscore.run.start import kept
+
+Publish = Callable[[str, Summary | None], None]
+RANK_NOTE = "this is rank {rank} of {world} alone: the block of the whole job is that of rank 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What there is when the command has ended; without a source there is little."""
+
+    source: Source | None
+    scored: ScoredRank | None
+    placement: Placement | None
+    unwritten: Sequence[ReadingTable]
+    aside: Aside
+    end: Callable[[], RunEnd]
+    """How the run ended, with what is known by now."""
+
+
+class Conclusion:
+    """Ends a run. Made while it goes on, so that all that it needs is imported by then.
+
+    Args:
+        options: What the user asked for.
+        start: What ran.
+        recorder: Writes the run directory.
+        keeper: Gives the disk its work.
+        crew: The other ranks.
+        render: Makes the text to print.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        start: RunStart,
+        recorder: Recorder,
+        keeper: Keeper,
+        crew: Crew,
+        render: Callable[[Summary], str],
+    ) -> None:
+        self._options = options
+        self._start = start
+        self._recorder = recorder
+        self._keeper = keeper
+        self._crew = crew
+        self._render = render
+
+    def conclude(self, run: Measured, ending: Ending, exit_wait_s: float, publish: Publish) -> list[str]:
+        """Make the text to print, then write all files; return what could not be written.
+
+        Args:
+            run: What was measured.
+            ending: How the command ended.
+            exit_wait_s: How long the end may take in all, s.
+            publish: Takes the text and the summary, again whenever they have changed.
+        """
+        if run.scored is not None:
+            run.scored.session.close()
+        self._recorder.placement = run.placement
+        if self._crew.is_alone:
+            return self._alone(run, publish)
+        try:
+            return self._with_others(run, ending, exit_wait_s, publish)
+        finally:
+            self._crew.close()
+
+    def _alone(self, run: Measured, publish: Publish) -> list[str]:
+        self._publish(self._summary(run, run.end(), self._start), publish)
+        self._flush(run)
+        end = run.end()
+        summary = self._summary(run, end, self._start)
+        self._publish(summary, publish)
+        problems = self._recorder.notes if self._options.quiet else []
+        return [*problems, *self._recorder.end(end), *self._write(summary)]
+
+    def _with_others(self, run: Measured, ending: Ending, exit_wait_s: float, publish: Publish) -> list[str]:
+        crew = self._crew
+        if run.scored is not None:
+            crew.tell(run.scored.live(run.placement, has_ended=True))
+        content = self._recorder.content(self._start, run.end())
+        part = crew.part(content, run.scored, run.placement, is_final=True, hosts=run.aside.hosts)
+        ended_ns = ending.at_ns or time.monotonic_ns()
+        until_s = crew.waits_until_s(ended_ns, exit_wait_s)
+        if crew.leads:
+            self._publish(self._summary(run, run.end(), self._start), publish)
+            problems = self._keep(run)
+            collected = crew.gather(part, until_s, ending.hurry)
+            return [*problems, *self._job(run, collected, publish)]
+        crew.send(part)
+        if self._options.quiet is False:
+            self._publish(self._rank_summary(run), publish)
+        problems = self._keep(run)
+        if not crew.deliver(until_s, ending.hurry) and run.scored is not None:
+            self._keeper.keep_late(run.scored.moved_pair)
+        return problems
+
+    def _keep(self, run: Measured) -> list[str]:
+        """Write all that is this rank's own, before anybody is waited for: a launcher may end us any moment."""
+        self._flush(run)
+        return self._recorder.end(run.end())
+
+    def _flush(self, run: Measured) -> None:
+        if run.unwritten and run.source is not None and run.scored is not None:
+            table = concatenate(run.unwritten)
+            self._keeper.add(table, run.scored.moved_pair, run.source.clock.now_ns())
+        self._keeper.finish(run.scored.moved_pair if run.scored else None, run.placement)
+        self._recorder.close_stream()
+
+    def _summary(self, run: Measured, end: RunEnd, start: RunStart) -> Summary:
+        """Return the summary of what this rank knows."""
+        content = self._recorder.content(start, end)
+        ranks = [run.scored.pair] if run.scored else []
+        directory = self._recorder.directory
+        return summarise(content, ranks, directory=str(directory) if directory else None, aside=run.aside)
+
+    def _rank_summary(self, run: Measured) -> Summary:
+        """Return the summary of this rank as if there were no other."""
+        note = RANK_NOTE.format(rank=self._crew.identity.rank, world=self._crew.identity.world)
+        end = run.end()
+        alone = msgspec.structs.replace(self._start, job=None)
+        return self._summary(run, msgspec.structs.replace(end, notes=[note, *end.notes]), alone)
+
+    def _job(self, run: Measured, collected: Collected | None, publish: Publish) -> list[str]:
+        """Return what could not be written of the result of all ranks."""
+        end = run.end()
+        if collected is None:
+            return self._write(self._summary(run, end, self._start))
+        content, directory = self._recorder.content(self._start, end), self._recorder.directory
+        summary = summary_of_parts(
+            content, collected, directory=str(directory) if directory else None, said=run.aside.said
+        )
+        self._publish(summary, publish)
+        problems = self._write(summary)
+        if directory is not None and kept(self._options, self._crew.identity) == "sums":
+            problems += write_job_sums(directory, collected)
+        return problems
+
+    def _publish(self, summary: Summary, publish: Publish) -> None:
+        publish(self._render(summary), summary)
+
+    def _write(self, summary: Summary) -> list[str]:
+        data = encode(summary)
+        problems = self._recorder.summary(data)
+        problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
+        return [*problems, problem] if problem else problems

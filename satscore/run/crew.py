@@ -1,0 +1,279 @@
+"""What a rank has to do with the others of its job: where they meet, what it tells, what it hears.
+
+A rank alone has nothing to do here; whatever fails here is a note, and the rank goes on alone.
+"""
+
+import contextlib
+import dataclasses
+import os
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from satscore.errors import SatscoreError
+from satscore.launch.request import Identity, RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from satscore.core.hosts import Hosts
+    from satscore.core.placement import Placement
+    from satscore.fleet.collector import Collected, Collector
+    from satscore.fleet.member import Member
+    from satscore.fleet.wire import LiveRank, Part
+    from satscore.record.meeting import Meeting
+    from satscore.record.run_file import RunFile
+    from satscore.run.part_maker import PartMaker
+    from satscore.run.scored import ScoredRank
+
+FIRST_PART_S = 5.0
+PART_S = 60.0
+"""A part a minute from every rank, spread over the minute; the first one sooner."""
+COVERED_S = 150.0
+"""So long after the collector's last word a rank keeps its own sums again."""
+LAST_WORD_S = 10.0
+"""A collector that has been silent for so long is not waited for at the end."""
+HURRIED_S = 0.3
+"""Of the time at the end that is kept for other work than waiting for ranks."""
+PER_RANK_S = 0.003
+FULL_RANKS = 64
+"""Jobs of up to so many ranks keep every reading, unless the user says otherwise, and look at the host from each."""
+MOST_HOST_ROWS = 1024
+"""Of larger jobs the collector does not get the rows of the hosts."""
+
+
+class Crew:
+    """The other ranks, as this one sees them.
+
+    Args:
+        identity: Which rank this is.
+        options: What the user asked for.
+    """
+
+    def __init__(self, identity: Identity, options: RunOptions) -> None:
+        self.identity = identity
+        self.hostname = socket.gethostname()
+        self.meeting: Meeting | None = None
+        """Where the ranks meet; None: not there yet, or nowhere."""
+        self._options = options
+        self._run_id = f"{os.getpid()}-{time.time_ns()}"
+        self._member: Member | None = None
+        self._collector: Collector | None = None
+        self._notes = list(identity.notes)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._maker: PartMaker | None = None
+        self._sent = 0
+        self._due_s: float | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Of this start of the rank; another one has another."""
+        return self._run_id
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are no others, or none that could be found."""
+        return self.identity.world <= 1 or self.identity.key is None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank speaks for the job."""
+        return self.identity.rank == 0
+
+    def enter(self, wanted: Path) -> Path:
+        """Make the job's run directory or join it, and meet the others there; waits for the disk only.
+
+        Raises:
+            OSError: The file system refuses.
+            RecordError: What lies there is not ours to use.
+        """
+        from satscore.record.meeting import enter  # noqa: PLC0415 - only in jobs
+
+        assert self.identity.key is not None
+        if self.meeting is not None:
+            return self.meeting.directory
+        self.meeting = enter(
+            wanted, self.identity.key, hostname=self.hostname, rank=self.identity.rank, now_ns=time.time_ns()
+        )
+        if not self.is_alone:
+            self._guarded(self._meet)
+        return self.meeting.directory
+
+    def try_to_enter(self, wanted: Path) -> None:
+        """Enter, or leave it to whoever needs the directory to say what is in the way."""
+        with contextlib.suppress(OSError, SatscoreError):
+            self.enter(wanted)
+
+    def begun_ns(self) -> int | None:
+        """Return the wall time at which the job began, as its ranks agreed; None: they did not."""
+        return None if self.meeting is None else self.meeting.begun_ns
+
+    def _meet(self) -> None:
+        from satscore.fleet.collector import Collector  # noqa: PLC0415 - ZeroMQ
+        from satscore.fleet.member import Member  # noqa: PLC0415
+
+        assert self.meeting is not None
+        identity, options, meeting = self.identity, self._options, self.meeting
+        if options.collector_key:
+            from satscore.fleet.keys import read_key_file  # noqa: PLC0415
+
+            meeting = dataclasses.replace(meeting, secret=read_key_file(Path(options.collector_key)))
+        with self._lock:
+            if self._closed:
+                return
+            if self.leads:
+                self._collector = Collector(meeting, identity.world, listen=options.collector)
+                self._collector.start()
+                return
+            self._member = Member(
+                meeting,
+                rank=identity.rank,
+                world=identity.world,
+                hostname=self.hostname,
+                run_id=self._run_id,
+                collector=options.collector,
+            )
+            self._member.start()
+
+    def tell(self, live: "LiveRank") -> None:
+        """Tell how the rank is doing."""
+        teller = self._collector or self._member
+        if teller is not None:
+            teller.tell(live)
+
+    def is_due(self, now_s: float) -> bool:
+        """Return whether a part should be made now: the last one has arrived, and its minute is over.
+
+        Args:
+            now_s: Any time that goes on evenly, s.
+        """
+        if self._member is None:  # rank 0 has the collector beside it: the last part is enough
+            return False
+        if self._due_s is None:
+            self._due_s = now_s + FIRST_PART_S + _spread(self.hostname, self.identity.rank) * FIRST_PART_S
+        if now_s < self._due_s or self._member.acknowledged < self._sent:
+            return False
+        self._due_s = max(self._due_s, now_s - PART_S) + PART_S
+        return True
+
+    def part(
+        self,
+        content: "RunFile",
+        scored: "ScoredRank | None",
+        placement: "Placement | None",
+        *,
+        is_final: bool = False,
+        hosts: "Hosts | None" = None,
+    ) -> "Part":
+        """Return all that this rank knows of itself.
+
+        Args:
+            content: What ran, how it ended, and which GPUs the command uses.
+            scored: This rank; None: it has no source.
+            placement: What is known of the command's GPUs.
+            is_final: Whether this is the last part, of a closed session.
+            hosts: What the host did; only the last part has it.
+        """
+        from satscore.core.placement import NOTHING_KNOWN  # noqa: PLC0415
+        from satscore.run.job_hosts import encode_hosts  # noqa: PLC0415
+        from satscore.run.part_maker import PartMaker  # noqa: PLC0415
+
+        if self._maker is None:
+            self._maker = PartMaker(self.hostname, self.identity.rank, self._run_id)
+        header, session = scored.moved_pair if scored else (None, None)
+        return self._maker.make(
+            content,
+            header,
+            session,
+            session.counted(placement or NOTHING_KNOWN) if session else (),
+            is_final=is_final,
+            hosts=encode_hosts(hosts) if hosts is not None and self._sends_hosts else b"",
+        )
+
+    @property
+    def _sends_hosts(self) -> bool:
+        """Whether the collector gets the rows of this rank's host: a day of them is 0.3 MB."""
+        return self.reads_host and self.identity.world <= MOST_HOST_ROWS
+
+    @property
+    def reads_host(self) -> bool:
+        """Whether this rank looks at its host: in large jobs one rank of a node does."""
+        return self.identity.world <= FULL_RANKS or not self.identity.local_rank
+
+    def send(self, part: "Part") -> None:
+        """Send a part; it is kept until it has arrived."""
+        self._sent = part.number
+        if self._member is not None:
+            self._member.send(part)
+
+    @property
+    def covers(self) -> bool:
+        """Whether the collector has what this rank knows, but for the last minutes."""
+        heard_s = self._member.last_contact_s if self._member else None
+        return heard_s is not None and heard_s < COVERED_S
+
+    def offset_ns(self) -> int | None:
+        """Return the collector's wall clock minus this host's; None: not known."""
+        return self._member.offset_ns if self._member else None
+
+    def deliver(self, until_s: float, hurry: threading.Event) -> bool:
+        """Wait until the last part has arrived, if somebody is there to take it; return whether it has.
+
+        Args:
+            until_s: Not beyond this time, s of CLOCK_MONOTONIC.
+            hurry: Ends the waiting.
+        """
+        member = self._member
+        heard_s = member.last_contact_s if member else None
+        if member is None or heard_s is None or heard_s > LAST_WORD_S:
+            return False
+        return member.finish(until_s, hurry)
+
+    def gather(self, part: "Part", until_s: float, hurry: threading.Event) -> "Collected | None":
+        """Wait for the last parts of all ranks; return what came, or None where nobody collects.
+
+        Args:
+            part: This rank's own.
+            until_s: Not beyond this time, s of CLOCK_MONOTONIC.
+            hurry: Ends the waiting.
+        """
+        if self._collector is None:
+            return None
+        self._collector.take(part)
+        self._collector.wait(until_s, hurry)
+        return self._collector.collected()
+
+    def waits_until_s(self, ended_ns: int, exit_wait_s: float) -> float:
+        """Return until when others may be waited for, s of CLOCK_MONOTONIC; the rest is for making the summary."""
+        kept_s = min(0.5 * exit_wait_s, HURRIED_S + PER_RANK_S * self.identity.world)
+        return ended_ns / 1e9 + exit_wait_s - kept_s
+
+    def notes(self) -> list[str]:
+        """Return what did not work between the ranks, once each."""
+        return [*self._notes, *(self._member.notes() if self._member else [])]
+
+    def close(self) -> None:
+        """Leave; nobody is waited for."""
+        with self._lock:
+            self._closed = True
+        for one in (self._member, self._collector):
+            if one is not None:
+                self._guarded(one.close)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except SatscoreError as error:
+            self._notes.append(f"the ranks could not meet: {error.message}; {error.hint}")
+        except Exception as error:  # noqa: BLE001 - the rank goes on alone
+            self._notes.append(
+                f"the ranks could not meet ({type(error).__name__}: {error}); satscore report joins them"
+            )
+
+
+def _spread(hostname: str, rank: int) -> float:
+    """Return a share of 1 that differs from rank to rank."""
+    return zlib.crc32(f"{hostname}/{rank}".encode()) / 2**32
