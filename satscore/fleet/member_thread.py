@@ -31,8 +31,8 @@ ASK_S = 5.0
 """A leader wants an answer of the collector so often; and on each of its first ticks."""
 FIRST_ASKS = 4
 SILENT_LEADER_S = 3.0
-SILENT_COLLECTOR_S = 20.0
-"""It may be stopped for a while: nothing is lost by waiting, all is sent again after a new connection."""
+SILENT_COLLECTOR_S = 60.0
+"""It may be stopped or have much to do: nothing is lost by waiting, and all is sent again on a new connection."""
 LOST_PAUSE_S = 0.05
 MOST_LOST = 10
 """So often in a row a follower's connection may end before it was ready."""

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from satscore.fleet.wire import MOST_BYTES, Part, encode
 
-RETRY_S = 4.0
-"""A part that got no answer is sent again then, and after twice that, ... Usually none is lost on one way."""
-MOST_RETRY_S = 60.0
+RETRY_S = 20.0
+"""A part that got no answer is sent again then, and after twice that, ... Hardly any is lost on a way that holds,
+and a collector that is slow to answer, as all ranks end at once, must not get everything twice."""
+MOST_RETRY_S = 240.0
 GAP_PAUSE_S = 0.5
 
 

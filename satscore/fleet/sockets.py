@@ -10,10 +10,12 @@ from zmq.utils import z85
 from satscore.fleet.keys import Keys
 from satscore.fleet.wire import MOST_BYTES
 
-HANDSHAKE_MS = 10_000
+HANDSHAKE_MS = 20_000
 """A connection that has not shown its key by then is closed. As a job starts, thousands come at once."""
 QUEUE_MESSAGES = 64
 """Per connection and direction; what does not fit is dropped, and sent again if it has to arrive."""
+UNREAD_MESSAGES = 1
+"""Per connection of a listener, before the sender has to wait: 10,000 parts at once are 400 MB."""
 KEEPALIVE_IDLE_S = 60
 """The connection of a node that lost its power ends some minutes later."""
 _DOMAIN = b"satscore"
@@ -30,6 +32,7 @@ def listener(context: "zmq.Context[zmq.Socket[bytes]]", keys: Keys) -> "zmq.Sock
     """Return a socket to bind, to which only holders of the job's secret get; it needs a Doorman."""
     socket = context.socket(zmq.ROUTER)
     _bound(socket)
+    socket.setsockopt(zmq.RCVHWM, UNREAD_MESSAGES)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret)
     # Without a domain, libzmq would let peers of ZMTP 1.0 in, which know no keys.

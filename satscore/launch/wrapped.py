@@ -70,7 +70,7 @@ def wraps_launcher(command: Sequence[str]) -> str | None:
         command: Its words; ``env``, ``nice``, ``timeout 60`` and the like before the launcher are seen through.
     """
     rest = _without_prefixes(command)
-    if not rest or any(_name(word) == "satscore" for word in rest):
+    if not rest:
         return None
     name = _name(rest[0])
     if name == "flux" and len(rest) > 1:
@@ -87,6 +87,8 @@ def advice(command: Sequence[str]) -> str:
     name = wraps_launcher(command)
     if name is None:
         return ""
+    if any(_name(word) == "satscore" for word in _without_prefixes(command)):
+        return f"satscore before {name} sees this node only: the one behind {name} scores the ranks, leave this one out"
     if name in _SUBMITTING:
         return f"satscore before {name} sees the submission, not the job: put it into the job: srun satscore -- CMD"
     if name in _REMOTE:

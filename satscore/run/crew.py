@@ -35,6 +35,8 @@ COVERED_S = 150.0
 """So long after the collector's last word a rank keeps its own sums again."""
 LAST_WORD_S = 10.0
 """A collector that has been silent for so long is not waited for at the end."""
+YOUNG_S = 20.0
+"""A collector that has not been found for so long is not there."""
 HURRIED_S = 0.3
 """Of the time at the end that is kept for other work than waiting for ranks."""
 PER_RANK_S = 0.003
@@ -66,6 +68,9 @@ class Crew:
         self._closed = False
         self._maker: PartMaker | None = None
         self._sent = 0
+        self._waiting: Part | None = None
+        self._met_s: float | None = None
+        """When this rank began to look for the others, s of CLOCK_MONOTONIC."""
         self._due_s: float | None = None
 
     @property
@@ -121,6 +126,7 @@ class Crew:
             from satscore.fleet.keys import read_key_file  # noqa: PLC0415
 
             meeting = dataclasses.replace(meeting, secret=read_key_file(Path(options.collector_key)))
+        self._met_s = time.monotonic()
         with self._lock:
             if self._closed:
                 return
@@ -137,6 +143,8 @@ class Crew:
                 collector=options.collector,
             )
             self._member.start()
+            if self._waiting is not None:
+                self._member.send(self._waiting)
 
     def tell(self, live: "LiveRank") -> None:
         """Tell how the rank is doing."""
@@ -205,9 +213,12 @@ class Crew:
 
     def send(self, part: "Part") -> None:
         """Send a part; it is kept until it has arrived."""
-        self._sent = part.number
-        if self._member is not None:
-            self._member.send(part)
+        with self._lock:
+            self._sent = part.number
+            if self._member is None:
+                self._waiting = part  # of a short run: the disk has not answered yet
+            else:
+                self._member.send(part)
 
     @property
     def covers(self) -> bool:
@@ -222,13 +233,16 @@ class Crew:
     def deliver(self, until_s: float, hurry: threading.Event) -> bool:
         """Wait until the last part has arrived, if somebody is there to take it; return whether it has.
 
+        Of a short run the collector may only just begin to listen.
+
         Args:
             until_s: Not beyond this time, s of CLOCK_MONOTONIC.
             hurry: Ends the waiting.
         """
         member = self._member
         heard_s = member.last_contact_s if member else None
-        if member is None or heard_s is None or heard_s > LAST_WORD_S:
+        is_young = self._met_s is not None and time.monotonic() - self._met_s < YOUNG_S
+        if member is None or (not is_young if heard_s is None else heard_s > LAST_WORD_S):
             return False
         return member.finish(until_s, hurry)
 

@@ -26,7 +26,7 @@ class Regridder:
 
     Attributes:
         correction_ns: What has been added to this host's wall time to have that of the collector.
-        note: What is wrong with the windows; None: nothing.
+        note: What is wrong with the clock, and what became of the windows; None: nothing.
     """
 
     def __init__(self, make_session: Callable[[int], Session], hostname: str) -> None:
@@ -70,12 +70,23 @@ class Regridder:
         for table in self._kept:
             session.add(table)
         self.correction_ns = offset_ns
+        self.note = _lined_up(self._hostname, offset_ns)
         return session
 
 
-def _too_late(hostname: str, offset_ns: int) -> str:
-    side = "ahead of" if offset_ns < 0 else "behind"
+def _lined_up(hostname: str, offset_ns: int) -> str:
     return (
-        f"the clock of {hostname} is {abs(offset_ns) / NS_PER_S:.1f} s {side} that of rank 0, which was known too late:"
-        f" its windows do not line up with those of other nodes; have the clocks of the nodes synchronised"
+        f"{_wrong(hostname, offset_ns)}: its windows were laid on that clock; have the clocks of the nodes synchronised"
     )
+
+
+def _too_late(hostname: str, offset_ns: int) -> str:
+    return (
+        f"{_wrong(hostname, offset_ns)}, which was known too late: its windows do not line up with those of other"
+        " nodes; have the clocks of the nodes synchronised"
+    )
+
+
+def _wrong(hostname: str, offset_ns: int) -> str:
+    side = "ahead of" if offset_ns < 0 else "behind"
+    return f"the clock of {hostname} is {abs(offset_ns) / NS_PER_S:.1f} s {side} that of rank 0"

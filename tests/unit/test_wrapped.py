@@ -50,8 +50,6 @@ OTHERS = [
     "nice -n",
     "flux",
     "flux top",
-    "srun -N4 satscore -- python train.py",
-    "ssh node1 /opt/bin/satscore python x",
 ]
 
 
@@ -109,3 +107,8 @@ def test_no_command_is_too_odd(command):
     launcher = wraps_launcher(command)
     assert bool(advice(command)) == (launcher is not None)
     assert launcher is None or launcher in command
+
+
+@pytest.mark.parametrize("command", ["srun -N4 satscore -- python train.py", "ssh node1 /opt/bin/satscore python x"])
+def test_the_satscore_behind_the_launcher_is_the_one_that_scores(command):
+    assert "leave this one out" in advice(shlex.split(command))
