@@ -54,7 +54,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     about: bytes
     """JSON of a record.run_file.RunFile: what ran, how it ended, which GPUs it uses."""
     sums: bytes
-    """Content of a file of sums with this rank alone and without series; empty: nothing was read."""
+    """Content of a file of sums with this rank alone and without series, packed (record.some_bytes).
+
+    Empty: nothing was read.
+    """
     series: bytes
     """What core.wire.encode_series makes of the series of the GPUs that count; empty: nothing to add."""
     hosts: bytes = b""

@@ -30,7 +30,7 @@ from satscore.core.wire import (
 )
 from satscore.errors import RecordError
 from satscore.record.run_file import StreamHeader
-from satscore.record.some_bytes import FileBytes, MemoryBytes
+from satscore.record.some_bytes import FileBytes, PackedBytes
 from satscore.record.sums_head import GpuHead, RankHead, Section, SeriesHead, SumsHead
 
 PATTERN = "sums-*.msgpack"
@@ -153,7 +153,7 @@ class SumsFile:
 
     Args:
         path: The file.
-        data: Its content, where that is in memory; then ``path`` is what messages call it.
+        data: Its content, packed, where that is in memory; then ``path`` is what messages call it.
 
     Raises:
         RecordError: It cannot be read, is cut off, is of a newer version, or is none of ours.
@@ -162,7 +162,7 @@ class SumsFile:
     def __init__(self, path: Path, data: bytes | None = None) -> None:
         self.path = path
         try:
-            self._bytes = FileBytes(path, NOT_OURS_HINT) if data is None else MemoryBytes(data)
+            self._bytes = FileBytes(path, NOT_OURS_HINT) if data is None else PackedBytes(data, path)
         except OSError as error:
             raise self._unreadable(error) from error
         try:

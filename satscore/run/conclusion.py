@@ -24,6 +24,10 @@ from satscore.run.scored import ScoredRank
 from satscore.run.start import kept
 
 Publish = Callable[[str, Summary | None], None]
+LATE = (
+    "satscore: the {world} ranks of this job could not be summed up in time: satscore report {directory} does it "
+    "(SATSCORE_EXIT_WAIT_S gives the next run more)"
+)
 RANK_NOTE = "this is rank {rank} of {world} alone: the block of the whole job is that of rank 0"
 
 
@@ -105,16 +109,15 @@ class Conclusion:
         ended_ns = ending.at_ns or time.monotonic_ns()
         until_s = crew.waits_until_s(ended_ns, exit_wait_s)
         if crew.leads:
-            self._publish(self._summary(run, run.end(), self._start), publish)
             problems = self._keep(run)
+            publish(LATE.format(world=crew.identity.world, directory=self._recorder.directory or "RUN"), None)
             collected = crew.gather(part, until_s, ending.hurry)
             return [*problems, *self._job(run, collected, publish)]
         crew.send(part)
         if self._options.quiet is False:
             self._publish(self._rank_summary(run), publish)
         problems = self._keep(run)
-        if not crew.deliver(until_s, ending.hurry) and run.scored is not None:
-            self._keeper.keep_late(run.scored.moved_pair)
+        crew.deliver(until_s, ending.hurry)
         return problems
 
     def _keep(self, run: Measured) -> list[str]:

@@ -32,7 +32,7 @@ class Keeper:
         recorder: Writes the run directory.
         start: What ran.
         with_sums: Whether sums are kept instead of readings.
-        covers: Whether somebody else has what the sums would say, so that they need not be written.
+        covers: Whether somebody else has what the sums would say, so that only the last ones are written.
     """
 
     def __init__(
@@ -107,23 +107,10 @@ class Keeper:
         if self._with_sums and rank is not None:
             if placement is not None:
                 self.placement(placement)  # sums are grouped by it, so run.json must know it first
-            if not self._covers():
-                self._submit_sums(rank)
+            self._submit_sums(rank)  # even if somebody else has them: that one may be ended before it writes
         self._submit_host()
         self._disk.submit(partial(self._recorder.append_marks, b""))  # those that were refused
         self._disk.finish()
-
-    def keep_late(self, rank: tuple[StreamHeader, Session]) -> None:
-        """Write the sums that somebody else was thought to have, after everything else is written.
-
-        Args:
-            rank: The closed session.
-        """
-        if self._with_sums:
-            try:
-                self._recorder.rewrite_sums(*self._sums_of(*rank))
-            except Exception as error:  # noqa: BLE001 - the last work of a rank
-                self._sums_failure = f"the sums are not up to date ({error!r}); please report it"
 
     def notes(self) -> list[str]:
         """Return what is not on the disk because of it."""

@@ -14,6 +14,7 @@ from satscore.core.job_series import Series
 from satscore.core.wire import encode_series
 from satscore.fleet.wire import Part
 from satscore.record.run_file import RunFile, StreamHeader
+from satscore.record.some_bytes import packed
 from satscore.record.sums_file import RankRecord, encode_sums
 from satscore.run.session import Session
 
@@ -68,7 +69,7 @@ class PartMaker:
         if header is not None and session is not None:
             state, keys = session.state(), session.bounds_keys
             record = RankRecord(header=header, state=state, bounds_keys=keys, certain=())
-            sums = encode_sums(content.start.profile, content.start.dtype, [record], with_series=False)
+            sums = packed(encode_sums(content.start.profile, content.start.dtype, [record], with_series=False))
             counts = dict(_counting([gpu.series for gpu in state.gpus], counted))
         rows = [each for each in _difference(self._sent, counts) if len(each)]
         series = encode_series(rows) if rows else b""

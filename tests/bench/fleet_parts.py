@@ -1,5 +1,6 @@
 """What the ranks of the bench of the fleet send: parts of one simulated GPU under the names of all ranks."""
 
+import zlib
 from pathlib import Path
 
 NS = 1_000_000_000
@@ -39,7 +40,7 @@ def make_templates(path: Path, hours: int, world: int, local_world: int) -> None
     templates = {
         "about": part.about,
         "final": msgspec.json.encode(run_file(start, run_end(float(hours * 3600), []))),
-        "sums": part.sums,
+        "sums": zlib.decompress(part.sums),
         "series": encode_series([series]),
         "minute": minute_rows,
         "stop_index": series.first_index + len(series),
@@ -79,7 +80,7 @@ class Templates:
             number=number,
             is_final=is_final,
             about=about,
-            sums=sums,
+            sums=zlib.compress(sums, 1),
             series=series,
         )
 

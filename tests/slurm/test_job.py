@@ -193,7 +193,8 @@ def test_satscore_around_srun_explains_itself(rig: Rig, folder: Path, inside: bo
     body = f"export SATSCORE_EXIT_WAIT_S=20\n{shlex.join([*PROGRAM, '--source', 'nvml', '--'])} {ranks}"
     assert rig.batch(body, folder, "-N2", "-n4") == 0
     said = "".join(path.read_text() for path in folder.glob("out-*"))
-    assert "satscore before srun sees the GPUs of this node only" in said
+    advice = "this node only: the one behind srun scores the ranks" if inside else "the GPUs of this node only"
+    assert f"satscore before srun sees {advice}" in said
     assert blocks(said) == int(inside)
     if inside:
         assert summary_of(run_directory(folder))["job"]["ranks_count"] == 4

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from satscore.core.host import HostInfo, host_reading
 from satscore.core.host_series import HostSeries, merge_bins
 from satscore.core.hosts import Hosts
 from satscore.core.job_series import SeriesSum
+from satscore.core.placement import GpuLooks, Placement
 from satscore.errors import RecordError
 from satscore.fleet.collector import Collected
 from satscore.fleet.wire import Part
@@ -36,6 +38,8 @@ from tests.unit.job_runs import (
 )
 from tests.unit.runs import MODELS, NS
 
+COMPUTES = GpuLooks(uuid="GPU-of-another-rank", nvml_index=1, searched=True, computes=True)
+PARTS_UUIDS = [one.run.header.gpus[0].uuid or "" for one in four_ranks() if one.run]
 PARTS = {one.rank: part_of(one) for one in four_ranks()}
 
 
@@ -110,6 +114,19 @@ def test_the_file_of_all_ranks_is_read_like_any_sums(tmp_path):
     assert [path.name for path in directory.glob("sums-*")] == [JOB_SUMS_FILE]
 
 
+def test_gpus_in_the_file_of_all_ranks_count_as_they_did_when_it_was_made(tmp_path):
+    """A look after a rank's last part may tell more of its GPUs: too late for the seconds of the job."""
+    ranks = four_ranks()
+    uuid = PARTS_UUIDS[2]
+    elsewhere = Placement(gpus=(GpuLooks(uuid=uuid, nvml_index=0, searched=True, foreign=True), COMPUTES))
+    later = ranks[2].with_(placement=elsewhere)
+    directory = kept_as_readings(tmp_path / "job", ())
+    for one in (ranks[0], ranks[1], later, ranks[3]):
+        write_run_file(directory, one.content)
+    write_job_sums(directory, collected(PARTS.values()))
+    assert rebuild(directory).summary.job.gpus_count == 4
+
+
 @pytest.mark.parametrize("kept", [kept_as_readings, kept_as_sums])
 @pytest.mark.parametrize("own", [(0,), (1, 3), (0, 1, 2, 3)])
 def test_what_a_rank_has_kept_itself_wins(tmp_path, kept, own):
@@ -158,6 +175,18 @@ def test_a_damaged_series_costs_phases_and_no_score():
     assert found.headline.score_pct is not None
     assert found.headline.kind == "total"
     assert any(note.startswith("the seconds of the job are damaged") for note in found.notes)
+
+
+def test_seconds_that_were_taken_back_at_the_ends_are_no_part_of_the_run():
+    """A GPU that counted at first, and turned out to be another's, began before the others."""
+    content = four_ranks()[0].content
+    whole = collected(PARTS.values())
+    series, total = whole.series.series(), SeriesSum()
+    total.add(series.first_index, len(series), series.columns())
+    total.add(series.first_index - 40, 40, {"gpus": np.zeros(40, dtype=np.int64)})
+    total.add(series.first_index + len(series), 9, {"gpus": np.zeros(9, dtype=np.int64)})
+    later = msgspec.structs.replace(whole, series=total)
+    assert summary_bytes(content, later) == summary_bytes(content, whole)
 
 
 def test_hosts_that_cannot_be_read_cost_a_line():

@@ -40,7 +40,7 @@ from tests.unit.job_runs import (
     kept_as_sums,
     part_of,
 )
-from tests.unit.runs import H200_INFO, MODELS, Run, measured
+from tests.unit.runs import H200_INFO, MODELS, Run, joined, measured
 from tests.unit.scenes import E1, IDLE
 from tests.unit.sim_runs import COST
 
@@ -296,6 +296,8 @@ def test_clocks_are_corrected_when_readings_are_scored_anew(tmp_path):
     assert not_corrected.run.observed_s == pytest.approx(15.2)
 
 
+WEAK = E1 | {"T": 0.2, "d": 0.1}
+
 # --- one GPU, several ranks
 
 
@@ -333,6 +335,27 @@ def test_a_gpu_belongs_to_the_rank_that_surely_uses_it(tmp_path):
     ranks[1] = ranks[1].with_(placement=looks("GPU-nid0-0", hostname="nid0"))
     summary = rebuild(kept_as_sums(tmp_path / "run", ranks)).summary
     assert [[gpu.uuid for gpu in rank.gpus] for rank in summary.ranks] == [["GPU-nid0-1"], ["GPU-nid0-0"]]
+
+
+@KEPT
+def test_the_seconds_of_a_gpu_that_two_ranks_count_are_in_the_job_once(tmp_path, kept):
+    busy = [(1.0, E1)] * 200
+    both, one = ranks_of(2, seen=2), ranks_of(2)
+    run = both[0].run
+    assert run is not None
+    tables = [
+        measured(parts, gpus=[gpu]).table
+        for parts, gpu in zip((busy, [(1.0, WEAK)] * 200), run.header.gpus, strict=True)
+    ]
+    first = replace(both[0], run=Run(header=run.header, table=joined(tables)))
+    assert one[1].run is not None
+    second = replace(one[1], run=Run(header=one[1].run.header, table=measured([(1.0, WEAK)] * 200).table))
+    assert run.header.gpus[1].uuid == second.run.header.gpus[0].uuid  # type: ignore[union-attr]
+    summary = rebuild(kept(tmp_path / "run", [first, second])).summary
+    alone = rebuild(kept(tmp_path / "alone", [first])).summary
+    assert summary.job.gpus_count == 2
+    assert summary.headline.kind == "steady"
+    assert summary.headline.score_pct == alone.headline.score_pct
 
 
 def test_gpus_of_different_nodes_may_have_one_name(tmp_path):
