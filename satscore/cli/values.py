@@ -87,6 +87,14 @@ def engine(text: str) -> str:
         raise UsageError(error.message, hint=error.hint) from None
 
 
+def collector(text: str) -> str:
+    """Return the address of a collector, its form checked."""
+    from satscore.launch.host_port import parse_address  # noqa: PLC0415 - only where one is named
+
+    parse_address(text)
+    return text
+
+
 def period(text: str) -> float:
     """Return the time between reads in s."""
     try:

@@ -133,10 +133,10 @@ def watch(
 
 
 def _wait(telemetry: Telemetry, ending: frozenset[int], lasts_s: float | None, progress: "Progress | None") -> None:
-    """Return when it is to end, or when it is known that there is nothing to read."""
+    """Return when it is to end, or when it is known that there is nothing to read, here or by other ranks."""
     begun_s, opened = time.monotonic(), False
-    while telemetry.has_source() is not False:
-        if not opened and telemetry.has_source():
+    while telemetry.has_source() is not False or telemetry.has_others:
+        if not opened and telemetry.has_source() is not None:
             begun_s, opened = time.monotonic(), True
         since_s = time.monotonic() - begun_s
         if lasts_s is not None and since_s >= lasts_s:
@@ -149,9 +149,10 @@ def _wait(telemetry: Telemetry, ending: frozenset[int], lasts_s: float | None, p
 
 
 def _status(telemetry: Telemetry, options: RunOptions) -> int:
-    if not telemetry.has_source():
+    if not (telemetry.has_source() or telemetry.has_others):
         return EXIT_NOTHING
     if not telemetry.judges:
         return 0
-    nothing = EXIT_NOTHING if telemetry.summary is None else 0
-    return pass_gate(telemetry.summary, options.fail_under) or nothing
+    summary = telemetry.summary
+    nothing = EXIT_NOTHING if summary is None or not summary.job.gpus_count else 0
+    return pass_gate(summary, options.fail_under) or nothing

@@ -27,5 +27,5 @@ def job_cost(costs: Sequence[Cost]) -> Cost:
         helper_cpu_s=sum(cost.helper_cpu_s for cost in costs),
         helper_rss_max_bytes=max(cost.helper_rss_max_bytes for cost in costs),
         ranks_count=len(costs),
-        cpu_pct_of_core_max=max(shares, default=None),
+        cpu_max_pct_of_core=max(shares, default=None),
     )

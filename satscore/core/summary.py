@@ -242,7 +242,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """The part of ``rss_max_bytes`` that a process of the source had."""
     ranks_count: int = 1
     """Over how many satscores the numbers are."""
-    cpu_pct_of_core_max: float | None = None
+    cpu_max_pct_of_core: float | None = None
     """Of a job that of the rank with the most."""
 
 

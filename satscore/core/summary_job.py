@@ -150,11 +150,11 @@ class LaunchItem(msgspec.Struct, frozen=True, kw_only=True):
 
     launcher: str
     """slurm, torchrun, openmpi, ... (docs/launchers.md)."""
-    world: int
+    ranks_count: int
     """Ranks of the job."""
     key: str | None
     """The same in all ranks of this job's step and in no other; null: nothing tells its runs apart."""
-    restart: int
+    restarts_count: int
     """How often the job, or torchrun's workers, began anew."""
 
 

@@ -270,7 +270,9 @@ def open_simulated(
         clock = MonotonicClock() if parsed.speed == 1.0 else ScaledClock(parsed.speed)
     if job is None or job.world <= 1:
         return SimulatedSource(parsed, clock, placement)
-    begun_ns = time.time_ns() // _UNAGREED_NS * _UNAGREED_NS if job.begun_ns is None else job.begun_ns
+    now_ns = time.time_ns()
+    # A job that begins in our future began on a node whose clock is ahead of ours: nothing would be read until then.
+    begun_ns = now_ns // _UNAGREED_NS * _UNAGREED_NS if job.begun_ns is None else min(job.begun_ns, now_ns)
     origin_ns = sim_origin_ns(clock, begun_ns)
     placement = Placement(rank=job.rank, world=job.world, origin_ns=origin_ns)
     return SimulatedSource(parsed, clock, placement, begun_ns=begun_ns)

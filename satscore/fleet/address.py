@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from satscore.errors import RecordError, UsageError
+from satscore.errors import RecordError
 from satscore.fleet.wire import PROTOCOL_VERSION
 from satscore.record.files import write_atomic
 
@@ -87,20 +87,6 @@ def read_address(directory: Path) -> CollectorAddress | None:
             hint="use the same satscore in all ranks",
         )
     return found
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    host, colon, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    is_number = port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16
-    if not (colon and bare and is_number) or (":" in bare and bare == host):
-        raise UsageError(f"{text!r} is no address of a collector", hint="HOST:PORT, for example nid001234:7777")
-    return bare, int(port)
 
 
 def reachable(hosts: Sequence[str], port: int) -> list[str]:

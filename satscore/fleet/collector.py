@@ -64,14 +64,15 @@ class Collector:
         self._ledger.take(part, time.monotonic())
 
     def wait(self, deadline_monotonic_s: float, hurry: threading.Event) -> None:
-        """Wait until all ranks have delivered their final parts.
+        """Wait until all ranks have delivered their final parts; not where nothing can come any more.
 
         Args:
             deadline_monotonic_s: No longer than until then (time.monotonic).
             hurry: Set, also while waiting: return soon.
         """
+        thread = self._thread
         while not hurry.is_set() and (left_s := deadline_monotonic_s - time.monotonic()) > 0:
-            if self._ledger.wait(min(left_s, _LOOK_S)):
+            if thread is None or not thread.goes_on or self._ledger.wait(min(left_s, _LOOK_S)):
                 return
 
     def collected(self) -> Collected:

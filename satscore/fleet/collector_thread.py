@@ -10,12 +10,13 @@ from pathlib import Path
 
 import zmq
 
-from satscore.fleet.address import parse_address, write_address
+from satscore.fleet.address import write_address
 from satscore.fleet.keys import Keys
 from satscore.fleet.ledger import Ledger
 from satscore.fleet.shared import Notes, Wakeup
 from satscore.fleet.sockets import JUST_LEFT, LISTENER_EVENTS, Doorman, events_of, frames_of, listener
 from satscore.fleet.wire import Heard, Message, Part, Refused, Rows, WireError, decode, encode
+from satscore.launch.host_port import parse_address
 
 BACKLOG = 4096
 """Connections that the kernel holds until they are accepted (or net.core.somaxconn, if that is less)."""
@@ -67,6 +68,11 @@ class CollectorThread:
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something may still come."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Ask it to end, and wait for that a moment."""

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from satscore.errors import RecordError
-from satscore.fleet.address import CollectorAddress, parse_address, reachable, read_address
+from satscore.fleet.address import CollectorAddress, reachable, read_address
+from satscore.launch.host_port import parse_address
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 5.0
 PAUSE_PER_RANK_S = 1e-3
@@ -78,8 +78,8 @@ class Finder:
         while not self._stop and not found:
             try:
                 found = self._look()
-            except (OSError, RecordError) as error:
-                self.reason = str(error)
+            except Exception as error:  # noqa: BLE001 - a file or an address is wrong; it may be right the next time
+                self.reason = str(error) or type(error).__name__
             if not found:
                 self._rest()
         with self._lock:

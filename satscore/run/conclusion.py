@@ -1,5 +1,6 @@
 """The end of a run: its text and its files, and in a job the result of all ranks."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from satscore.core.readings import ReadingTable, concatenate
 from satscore.core.summary import Summary, encode
 from satscore.counters.source import Source
 from satscore.fleet.collector import Collected
+from satscore.fleet.wire import Part
 from satscore.launch.request import RunOptions
 from satscore.record.run_file import RunEnd, RunStart
 from satscore.run.aside import Aside
@@ -22,12 +24,14 @@ from satscore.run.recorder import Recorder
 from satscore.run.results import summarise
 from satscore.run.scored import ScoredRank
 from satscore.run.start import kept
+from satscore.run.telling import Telling
 
 Publish = Callable[[str, Summary | None], None]
 LATE = (
     "satscore: the {world} ranks of this job could not be summed up in time: satscore report {directory} does it "
     "(SATSCORE_EXIT_WAIT_S gives the next run more)"
 )
+NOT_SUMMED = "the ranks could not be summed up ({error}); please report it; satscore report joins their files"
 RANK_NOTE = "this is rank {rank} of {world} alone: the block of the whole job is that of rank 0"
 
 
@@ -53,6 +57,7 @@ class Conclusion:
         recorder: Writes the run directory.
         keeper: Gives the disk its work.
         crew: The other ranks.
+        telling: Tells them of this one.
         render: Makes the text to print.
     """
 
@@ -63,6 +68,7 @@ class Conclusion:
         recorder: Recorder,
         keeper: Keeper,
         crew: Crew,
+        telling: Telling,
         render: Callable[[Summary], str],
     ) -> None:
         self._options = options
@@ -70,6 +76,7 @@ class Conclusion:
         self._recorder = recorder
         self._keeper = keeper
         self._crew = crew
+        self._telling = telling
         self._render = render
 
     def conclude(self, run: Measured, ending: Ending, exit_wait_s: float, publish: Publish) -> list[str]:
@@ -94,6 +101,8 @@ class Conclusion:
     def _alone(self, run: Measured, publish: Publish) -> list[str]:
         self._publish(self._summary(run, run.end(), self._start), publish)
         self._flush(run)
+        self._keeper.settle()
+        self._recorder.close_stream()
         end = run.end()
         summary = self._summary(run, end, self._start)
         self._publish(summary, publish)
@@ -102,35 +111,50 @@ class Conclusion:
 
     def _with_others(self, run: Measured, ending: Ending, exit_wait_s: float, publish: Publish) -> list[str]:
         crew = self._crew
-        if run.scored is not None:
-            crew.tell(run.scored.live(run.placement, has_ended=True))
-        content = self._recorder.content(self._start, run.end())
-        part = crew.part(content, run.scored, run.placement, is_final=True, hosts=run.aside.hosts)
+        part = self._telling.last_part(run.end(), run.scored, run.placement, run.aside.hosts)
         ended_ns = ending.at_ns or time.monotonic_ns()
         until_s = crew.waits_until_s(ended_ns, exit_wait_s)
+        # What is this rank's own is written before anybody is waited for: a launcher may end us any moment.
+        self._flush(run)
         if crew.leads:
-            problems = self._keep(run)
-            publish(LATE.format(world=crew.identity.world, directory=self._recorder.directory or "RUN"), None)
-            collected = crew.gather(part, until_s, ending.hurry)
-            return [*problems, *self._job(run, collected, publish)]
-        crew.send(part)
+            return self._lead(run, part, until_s, ending.hurry, publish)
+        if part is not None:
+            crew.send(part)
         if self._options.quiet is False:
             self._publish(self._rank_summary(run), publish)
-        problems = self._keep(run)
+        problems = self._settle(run)
         crew.deliver(until_s, ending.hurry)
         return problems
 
-    def _keep(self, run: Measured) -> list[str]:
-        """Write all that is this rank's own, before anybody is waited for: a launcher may end us any moment."""
-        self._flush(run)
-        return self._recorder.end(run.end())
+    def _lead(
+        self, run: Measured, part: Part | None, until_s: float, hurry: threading.Event, publish: Publish
+    ) -> list[str]:
+        """Sum up all ranks, whether the disk answers or not; arguments are those of ``Crew.gather``."""
+        crew = self._crew
+        publish(LATE.format(world=crew.identity.world, directory=self._recorder.directory or "RUN"), None)
+        problems = self._settle(run) if self._keeper.settle(until_s) else None
+        collected = crew.gather(part, until_s, hurry) if part is not None else None
+        summary = self._job_summary(run, collected)
+        self._publish(summary, publish)
+        problems = self._settle(run) if problems is None else problems
+        problems += self._write(summary)
+        directory = self._recorder.directory
+        if collected is not None and directory is not None and kept(self._options, crew.identity) == "sums":
+            problems += write_job_sums(directory, collected)
+        return problems
 
     def _flush(self, run: Measured) -> None:
+        """Give the disk the rest of its work."""
         if run.unwritten and run.source is not None and run.scored is not None:
             table = concatenate(run.unwritten)
             self._keeper.add(table, run.scored.moved_pair, run.source.clock.now_ns())
         self._keeper.finish(run.scored.moved_pair if run.scored else None, run.placement)
+
+    def _settle(self, run: Measured) -> list[str]:
+        """Wait until all that is this rank's own is written; return what could not be."""
+        self._keeper.settle()
         self._recorder.close_stream()
+        return self._recorder.end(run.end())
 
     def _summary(self, run: Measured, end: RunEnd, start: RunStart) -> Summary:
         """Return the summary of what this rank knows."""
@@ -146,20 +170,16 @@ class Conclusion:
         alone = msgspec.structs.replace(self._start, job=None)
         return self._summary(run, msgspec.structs.replace(end, notes=[note, *end.notes]), alone)
 
-    def _job(self, run: Measured, collected: Collected | None, publish: Publish) -> list[str]:
-        """Return what could not be written of the result of all ranks."""
-        end = run.end()
-        if collected is None:
-            return self._write(self._summary(run, end, self._start))
-        content, directory = self._recorder.content(self._start, end), self._recorder.directory
-        summary = summary_of_parts(
-            content, collected, directory=str(directory) if directory else None, said=run.aside.said
-        )
-        self._publish(summary, publish)
-        problems = self._write(summary)
-        if directory is not None and kept(self._options, self._crew.identity) == "sums":
-            problems += write_job_sums(directory, collected)
-        return problems
+    def _job_summary(self, run: Measured, collected: Collected | None) -> Summary:
+        """Return the result of all ranks, or that of this one where nothing else is to be had."""
+        end, directory = run.end(), self._recorder.directory
+        try:
+            if collected is not None:
+                content, shown = self._recorder.content(self._start, end), str(directory) if directory else None
+                return summary_of_parts(content, collected, directory=shown, said=run.aside.said)
+        except Exception as error:  # noqa: BLE001 - what this rank knows is better than nothing
+            end = msgspec.structs.replace(end, notes=[NOT_SUMMED.format(error=repr(error)), *end.notes])
+        return self._summary(run, end, self._start)
 
     def _publish(self, summary: Summary, publish: Publish) -> None:
         publish(self._render(summary), summary)
@@ -167,5 +187,7 @@ class Conclusion:
     def _write(self, summary: Summary) -> list[str]:
         data = encode(summary)
         problems = self._recorder.summary(data)
-        problem = self._recorder.write_json(self._options.json, data) if self._options.json else None
+        # Where ranks know nothing of each other, one of them may write the file that the user named.
+        wanted = self._options.json if self._crew.leads else None
+        problem = self._recorder.write_json(wanted, data) if wanted else None
         return [*problems, problem] if problem else problems

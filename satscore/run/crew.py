@@ -9,7 +9,6 @@ import os
 import socket
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,32 +17,22 @@ from satscore.launch.request import Identity, RunOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from satscore.core.hosts import Hosts
-    from satscore.core.placement import Placement
     from satscore.fleet.collector import Collected, Collector
     from satscore.fleet.member import Member
     from satscore.fleet.wire import LiveRank, Part
     from satscore.record.meeting import Meeting
-    from satscore.record.run_file import RunFile
-    from satscore.run.part_maker import PartMaker
-    from satscore.run.scored import ScoredRank
 
-FIRST_PART_S = 5.0
-PART_S = 60.0
-"""A part a minute from every rank, spread over the minute; the first one sooner."""
 COVERED_S = 150.0
 """So long after the collector's last word a rank keeps its own sums again."""
 LAST_WORD_S = 10.0
 """A collector that has been silent for so long is not waited for at the end."""
 YOUNG_S = 20.0
 """A collector that has not been found for so long is not there."""
-HURRIED_S = 0.3
+HURRIED_S = 0.6
 """Of the time at the end that is kept for other work than waiting for ranks."""
 PER_RANK_S = 0.003
 FULL_RANKS = 64
 """Jobs of up to so many ranks keep every reading, unless the user says otherwise, and look at the host from each."""
-MOST_HOST_ROWS = 1024
-"""Of larger jobs the collector does not get the rows of the hosts."""
 
 
 class Crew:
@@ -66,12 +55,10 @@ class Crew:
         self._notes = list(identity.notes)
         self._lock = threading.Lock()
         self._closed = False
-        self._maker: PartMaker | None = None
         self._sent = 0
         self._waiting: Part | None = None
         self._met_s: float | None = None
         """When this rank began to look for the others, s of CLOCK_MONOTONIC."""
-        self._due_s: float | None = None
 
     @property
     def run_id(self) -> str:
@@ -95,16 +82,19 @@ class Crew:
             OSError: The file system refuses.
             RecordError: What lies there is not ours to use.
         """
-        from satscore.record.meeting import enter  # noqa: PLC0415 - only in jobs
+        from satscore.record.meeting import Meeting, enter  # noqa: PLC0415 - only in jobs
 
         assert self.identity.key is not None
         if self.meeting is not None:
             return self.meeting.directory
-        self.meeting = enter(
-            wanted, self.identity.key, hostname=self.hostname, rank=self.identity.rank, now_ns=time.time_ns()
-        )
-        if not self.is_alone:
-            self._guarded(self._meet)
+        key, rank = self.identity.key, self.identity.rank
+        try:
+            self.meeting = enter(wanted, key, hostname=self.hostname, rank=rank, now_ns=time.time_ns())
+        except (OSError, SatscoreError):
+            if self._options.collector and self._options.collector_key:  # then they meet without a directory
+                self._meet(Meeting(directory=wanted, key=key, secret=b"", begun_ns=0, file=wanted))
+            raise
+        self._meet(self.meeting)
         return self.meeting.directory
 
     def try_to_enter(self, wanted: Path) -> None:
@@ -116,17 +106,21 @@ class Crew:
         """Return the wall time at which the job began, as its ranks agreed; None: they did not."""
         return None if self.meeting is None else self.meeting.begun_ns
 
-    def _meet(self) -> None:
+    def _meet(self, meeting: "Meeting") -> None:
+        """Begin to look for the others, once."""
+        if not self.is_alone and self._met_s is None:
+            self._met_s = time.monotonic()
+            self._guarded(lambda: self._join(meeting))
+
+    def _join(self, meeting: "Meeting") -> None:
         from satscore.fleet.collector import Collector  # noqa: PLC0415 - ZeroMQ
         from satscore.fleet.member import Member  # noqa: PLC0415
 
-        assert self.meeting is not None
-        identity, options, meeting = self.identity, self._options, self.meeting
+        identity, options = self.identity, self._options
         if options.collector_key:
             from satscore.fleet.keys import read_key_file  # noqa: PLC0415
 
             meeting = dataclasses.replace(meeting, secret=read_key_file(Path(options.collector_key)))
-        self._met_s = time.monotonic()
         with self._lock:
             if self._closed:
                 return
@@ -152,59 +146,10 @@ class Crew:
         if teller is not None:
             teller.tell(live)
 
-    def is_due(self, now_s: float) -> bool:
-        """Return whether a part should be made now: the last one has arrived, and its minute is over.
-
-        Args:
-            now_s: Any time that goes on evenly, s.
-        """
-        if self._member is None:  # rank 0 has the collector beside it: the last part is enough
-            return False
-        if self._due_s is None:
-            self._due_s = now_s + FIRST_PART_S + _spread(self.hostname, self.identity.rank) * FIRST_PART_S
-        if now_s < self._due_s or self._member.acknowledged < self._sent:
-            return False
-        self._due_s = max(self._due_s, now_s - PART_S) + PART_S
-        return True
-
-    def part(
-        self,
-        content: "RunFile",
-        scored: "ScoredRank | None",
-        placement: "Placement | None",
-        *,
-        is_final: bool = False,
-        hosts: "Hosts | None" = None,
-    ) -> "Part":
-        """Return all that this rank knows of itself.
-
-        Args:
-            content: What ran, how it ended, and which GPUs the command uses.
-            scored: This rank; None: it has no source.
-            placement: What is known of the command's GPUs.
-            is_final: Whether this is the last part, of a closed session.
-            hosts: What the host did; only the last part has it.
-        """
-        from satscore.core.placement import NOTHING_KNOWN  # noqa: PLC0415
-        from satscore.run.job_hosts import encode_hosts  # noqa: PLC0415
-        from satscore.run.part_maker import PartMaker  # noqa: PLC0415
-
-        if self._maker is None:
-            self._maker = PartMaker(self.hostname, self.identity.rank, self._run_id)
-        header, session = scored.moved_pair if scored else (None, None)
-        return self._maker.make(
-            content,
-            header,
-            session,
-            session.counted(placement or NOTHING_KNOWN) if session else (),
-            is_final=is_final,
-            hosts=encode_hosts(hosts) if hosts is not None and self._sends_hosts else b"",
-        )
-
     @property
-    def _sends_hosts(self) -> bool:
-        """Whether the collector gets the rows of this rank's host: a day of them is 0.3 MB."""
-        return self.reads_host and self.identity.world <= MOST_HOST_ROWS
+    def is_ready(self) -> bool:
+        """Whether the last part has arrived, so that the next one may be made."""
+        return self._member is not None and self._member.acknowledged >= self._sent
 
     @property
     def reads_host(self) -> bool:
@@ -284,10 +229,5 @@ class Crew:
             self._notes.append(f"the ranks could not meet: {error.message}; {error.hint}")
         except Exception as error:  # noqa: BLE001 - the rank goes on alone
             self._notes.append(
-                f"the ranks could not meet ({type(error).__name__}: {error}); satscore report joins them"
+                f"the ranks do not know of each other ({type(error).__name__}: {error}); satscore report joins them"
             )
-
-
-def _spread(hostname: str, rank: int) -> float:
-    """Return a share of 1 that differs from rank to rank."""
-    return zlib.crc32(f"{hostname}/{rank}".encode()) / 2**32

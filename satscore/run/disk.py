@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 WAITING_MAX = 200
@@ -16,6 +17,7 @@ class DiskThread:
         self.failures: list[str] = []
         """What the work itself did not foresee."""
         self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING_MAX)
+        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="satscore-disk", daemon=True)
         self._thread.start()
 
@@ -28,10 +30,20 @@ class DiskThread:
             return True
         return False
 
-    def finish(self) -> None:
-        """Wait, without limit, until everything has been done; nothing may be submitted afterwards."""
-        self._waiting.put(None)
-        self._thread.join()
+    def finish(self, until_s: float | None = None) -> bool:
+        """Wait until everything has been done, and return whether it has; nothing may be submitted afterwards.
+
+        Args:
+            until_s: Not beyond this time, s of CLOCK_MONOTONIC; None: without limit. It may be asked again.
+        """
+        try:
+            if not self._is_closing:
+                self._waiting.put(None, timeout=_left_s(until_s))
+                self._is_closing = True
+        except queue.Full:
+            return False
+        self._thread.join(_left_s(until_s))
+        return not self._thread.is_alive()
 
     def notes(self) -> list[str]:
         """Return what is not on the disk because of it."""
@@ -46,3 +58,7 @@ class DiskThread:
                 work()
             except Exception as error:  # noqa: BLE001 - the next batch may succeed, and the run goes on
                 self.failures.append(f"{type(error).__name__}: {error}")
+
+
+def _left_s(until_s: float | None) -> float | None:
+    return None if until_s is None else max(0.0, until_s - time.monotonic())

@@ -7,13 +7,14 @@ import datetime as dt
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import satscore
 from satscore.core.placement import Placement
 from satscore.core.summary import Summary
 from satscore.counters.source import Source
 from satscore.launch.request import RunOptions
-from satscore.record.run_file import RunStart
+from satscore.record.run_file import RunStart, own_file_name
 from satscore.run.beside import Beside
 from satscore.run.conclusion import Conclusion
 from satscore.run.crew import Crew
@@ -24,6 +25,7 @@ from satscore.run.recorder import Recorder, enter_alone
 from satscore.run.scored import ScoredRank
 from satscore.run.session import Session
 from satscore.run.start import kept, run_start, stream_header, wanted_directory
+from satscore.run.telling import Telling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Equipment:
     recorder: Recorder
     keeper: Keeper
     conclusion: Conclusion
+    telling: Telling
     scored: ScoredRank | None
     """None: there is no source."""
     conditions: Sequence[str] = ()
@@ -73,7 +76,7 @@ def equip(
         wanted_directory(options, command, started_at, has_source=source is not None, identity=identity),
         with_readings=recorded == "full" and source is not None,
         version=satscore.__version__,
-        enter=enter_alone if identity.key is None else crew.enter,
+        enter=partial(enter_alone, claim=own_file_name(start)) if identity.key is None else crew.enter,
     )
     recorder.placement = sampled.placement
     conditions, scored = list[str](), None
@@ -81,11 +84,13 @@ def equip(
         scored, conditions = _scored(source, sampled.beside, start, options.source, crew)
     keeper = Keeper(recorder, start, with_sums=recorded == "sums", covers=lambda: crew.covers)
     keeper.begin(scored.header if scored else None)
+    telling = Telling(crew, recorder, start)
     return Equipment(
         start=start,
         recorder=recorder,
         keeper=keeper,
-        conclusion=Conclusion(options, start, recorder, keeper, crew, render),
+        conclusion=Conclusion(options, start, recorder, keeper, crew, telling, render),
+        telling=telling,
         scored=scored,
         conditions=conditions,
     )

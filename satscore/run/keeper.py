@@ -26,7 +26,7 @@ HOST_BATCH = 30
 
 
 class Keeper:
-    """Gives the disk thread its work; nothing here waits for it but ``finish``.
+    """Gives the disk thread its work; nothing here waits for it but ``settle``.
 
     Args:
         recorder: Writes the run directory.
@@ -98,7 +98,7 @@ class Keeper:
             self._disk.submit(partial(self._recorder.append_marks, lines))
 
     def finish(self, rank: tuple[StreamHeader, Session] | None, placement: Placement | None) -> None:
-        """Keep the last state of a closed session, and wait until everything is written.
+        """Keep the last state of a closed session; ``settle`` waits until that is written.
 
         Args:
             rank: The session; None: there was no source.
@@ -110,7 +110,14 @@ class Keeper:
             self._submit_sums(rank)  # even if somebody else has them: that one may be ended before it writes
         self._submit_host()
         self._disk.submit(partial(self._recorder.append_marks, b""))  # those that were refused
-        self._disk.finish()
+
+    def settle(self, until_s: float | None = None) -> bool:
+        """Wait until everything is written, after ``finish``; return whether it is.
+
+        Args:
+            until_s: Not beyond this time, s of CLOCK_MONOTONIC; None: without limit. It may be asked again.
+        """
+        return self._disk.finish(until_s)
 
     def notes(self) -> list[str]:
         """Return what is not on the disk because of it."""

@@ -75,6 +75,11 @@ class Telemetry:
         """Start measuring; returns at once."""
         self._thread.start()
 
+    @property
+    def has_others(self) -> bool:
+        """Whether there are other ranks, which may have counters where this one has none."""
+        return self._identity.world > 1 and self._identity.key is not None
+
     def has_source(self) -> bool | None:
         """Return whether there are counters to read; None while that is not known yet."""
         if not (self._opened.is_set() or self._done.is_set()):

@@ -137,23 +137,13 @@ class Measurement:
             since_s += wait_s
             self._unwritten.append(self._take(ending))
             if not self._crew.is_alone:
-                self._tell()
+                self._kit.telling.tell(self._rank, self._known_placement)
             if since_s >= BATCH_S:
                 self._write(source)
                 self._hear(self._words.take())
                 self._keep_host()
                 since_s = 0.0
             wait_s = BATCH_S if self._crew.is_alone else TELL_S
-
-    def _tell(self) -> None:
-        """Tell the other ranks how this one is doing, and once a minute all that it knows."""
-        self._rank.correct(self._crew.offset_ns())
-        self._kit.recorder.clock_correction_ns = self._rank.correction_ns
-        placement = self._known_placement
-        self._crew.tell(self._rank.live(placement, has_ended=False))
-        if self._crew.is_due(time.monotonic()):
-            self._kit.recorder.placement = placement
-            self._crew.send(self._crew.part(self._kit.recorder.content(self._kit.start), self._rank, placement))
 
     def _take_last(self, source: Source, sampler: Sampler, ending: Ending) -> None:
         """Take what came until the command's end."""
@@ -298,5 +288,5 @@ class Measurement:
         if self._lookout is not None and self._lookout.failure:
             notes.append(f"which GPUs the command uses was not (wholly) looked at: {self._lookout.failure}")
         notes += self._intake.sampler.notes() if self._intake else []
-        notes += [*(kit.scored.notes if kit.scored else []), *self._crew.notes()]
+        notes += [*(kit.scored.notes if kit.scored else []), *kit.telling.notes, *self._crew.notes()]
         return [*notes, *kit.conditions, *(self._beside.notes() if self._beside else [])]

@@ -43,13 +43,17 @@ def default_directory(started_stamp: str, label: str | None, command: list[str])
     return Path(DEFAULT_PARENT) / f"{started_stamp}-{slug}"
 
 
-def enter_alone(wanted: Path) -> Path:
+def enter_alone(wanted: Path, claim: str = RUN_FILE) -> Path:
     """Make a directory that no other run uses.
+
+    Args:
+        wanted: Its path.
+        claim: Name of the rank's own file, which is made in it.
 
     Raises:
         OSError: The file system refuses.
     """
-    return make_run_directory(wanted, RUN_FILE)
+    return make_run_directory(wanted, claim)
 
 
 class Recorder:

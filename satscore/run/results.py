@@ -217,7 +217,9 @@ def _run_info(lead: RunFile, members: Sequence[Member], directory: str | None) -
         exit_signal=end.exit_signal if end else None,
         directory=None if directory is None else json_text(directory),
         kind=start.kind,
-        job=LaunchItem(launcher=job.launcher, world=job.world, key=job.key, restart=job.restart) if job else None,
+        job=LaunchItem(launcher=job.launcher, ranks_count=job.world, key=job.key, restarts_count=job.restart)
+        if job
+        else None,
     )
 
 

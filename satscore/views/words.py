@@ -228,7 +228,7 @@ def own_cost(cost: Cost, source: SourceInfo) -> Iterator[str]:
     many = cost.ranks_count > 1
     if cost.cpu_pct_of_core is not None:
         of_each = " per rank" if many else ""
-        most = f", at most {cost.cpu_pct_of_core_max:.1f}" if many and cost.cpu_pct_of_core_max is not None else ""
+        most = f", at most {cost.cpu_max_pct_of_core:.1f}" if many and cost.cpu_max_pct_of_core is not None else ""
         yield f"{cost.cpu_s:.2f} s CPU = {cost.cpu_pct_of_core:.1f} % of a core{of_each}{most}"
     if cost.rss_max_bytes is not None:
         yield f"{'at most ' if many else ''}{cost.rss_max_bytes / 1e6:.0f} MB{' per rank' if many else ''}"

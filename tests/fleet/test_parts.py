@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from satscore.errors import UsageError
-from satscore.fleet.address import own_addresses, parse_address, reachable
+from satscore.fleet.address import own_addresses, reachable
 from satscore.fleet.keys import job_keys, leader_endpoint, read_key_file
 from satscore.fleet.ledger import MOST_GAP_S, Ledger
 from satscore.fleet.offset import LAST_TRIPS, ClockOffset
@@ -25,6 +25,7 @@ from satscore.fleet.wire import (
     decode,
     encode,
 )
+from satscore.launch.host_port import parse_address
 from satscore.record.meeting import Meeting
 from tests.fleet.harness import gpu_seconds, part, row, seconds
 

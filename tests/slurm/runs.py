@@ -70,6 +70,16 @@ def wait_recorded(folder: Path, count: int) -> None:
     wait_for(lambda: len(list(folder.glob(pattern))) >= count, f"{count} recordings in {folder}", 90.0)
 
 
+def wait_joined(folder: Path, count: int, timeout_s: float) -> None:
+    """Wait until so many ranks have entered the run directory; of many ranks none keeps readings there."""
+
+    def are_there() -> bool:
+        files = folder.glob("satscore-runs/*/run*.json")
+        return sum(path.stat().st_size > 0 for path in files) >= count
+
+    wait_for(are_there, f"{count} ranks in {folder}", timeout_s)
+
+
 def report(rig: Rig, folder: Path, run: Path) -> tuple[str, dict[str, Any]]:
     """Return the text and the JSON of ``satscore report``."""
     file = folder / f"report-{run.name}.json"

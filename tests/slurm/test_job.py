@@ -101,16 +101,17 @@ def measured(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith(("own cost", "files"))]
 
 
-def test_all_ranks_print_where_it_is_asked_for(rig: Rig, folder: Path) -> None:
-    ended = rig.finish(["srun", *SPREAD, *under(), "sleep", "4"], folder, variables=PATIENT | {"SATSCORE_QUIET": "0"})
-    assert ended.status == 0
-    assert blocks(ended.stderr) == RANKS
-
-
-def test_no_rank_prints_where_that_is_asked_for(rig: Rig, folder: Path) -> None:
-    ended = rig.finish(["srun", *SPREAD, *under(), "sleep", "3"], folder, variables=PATIENT | {"SATSCORE_QUIET": "1"})
-    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "")
-    assert summary_of(run_directory(folder))["job"]["ranks_count"] == RANKS
+def test_all_ranks_print_or_none_where_that_is_asked_for(rig: Rig, folder: Path) -> None:
+    started = {}
+    for quiet in ("0", "1"):
+        (folder / quiet).mkdir()
+        words = ["srun", "-N2", "-n4", *under(), "sleep", "4"]
+        started[quiet] = rig.start(words, folder / quiet, variables=PATIENT | {"SATSCORE_QUIET": quiet})
+    loud, still = started["0"].wait(), started["1"].wait()
+    assert loud.status == 0
+    assert blocks(loud.stderr) == 4
+    assert (still.status, still.stdout, still.stderr) == (0, "", "")
+    assert summary_of(run_directory(folder / "1"))["job"]["ranks_count"] == 4
 
 
 def test_ranks_that_end_at_once(rig: Rig, folder: Path) -> None:

@@ -3,36 +3,53 @@
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.process.harness import wait_for
-from tests.slurm.rig import Rig, Started
-from tests.slurm.runs import (
-    RANKS,
-    SPREAD,
-    blocks,
-    expected_ranks,
-    ranks_of,
-    report,
-    run_directory,
-    summary_of,
-    under,
-    until,
-    wait_recorded,
-)
+from tests.slurm.rig import Ended, Rig, Started
+from tests.slurm.runs import blocks, ranks_of, report, run_directory, summary_of, under, until, wait_recorded
 
 pytestmark = pytest.mark.slurm
 
-READ_S = 6.0
-"""Some readings lie on the disk by then."""
+HERE = ("-N2", "-n4", "-wnode1,node2")
+RANKS = [(0, "node1"), (1, "node1"), (2, "node2"), (3, "node2")]
+FAR = ("-N2", "-n4", "-wnode3,node4")
+FAR_RANKS = [(0, "node3"), (1, "node3"), (2, "node4"), (3, "node4")]
+LOST_NODE = "node4"
+READ_S = 12.0
+"""By then every rank has told once what it knows, and some readings lie on the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A job that did not end well, and the folder where it ran."""
+
+    rig: Rig
+    folder: Path
+    ended: Ended
+
+    def summary(self) -> dict[str, Any]:
+        """What rank 0 wrote at the end; Slurm's ends before that."""
+        file = run_directory(self.folder) / "summary.json"
+        wait_for(file.exists, f"{file}")
+        return summary_of(file.parent)
+
+    def report(self) -> tuple[str, dict[str, Any]]:
+        """Text and JSON that the files give."""
+        return report(self.rig, self.folder, run_directory(self.folder))
 
 
 def begin(rig: Rig, folder: Path, *options: str) -> Started:
     """Start a job that lasts, and let it be read for a while."""
-    started = rig.start(["srun", *SPREAD, *options, *under(), *until(folder / "go")], folder)
-    wait_recorded(folder, RANKS)
+    folder.mkdir(parents=True)
+    started = rig.start(["srun", *(options or HERE), *under(), *until(folder / "go")], folder)
+    wait_recorded(folder, len(RANKS))
     time.sleep(READ_S)
     return started
 
@@ -41,75 +58,106 @@ def job_of(folder: Path) -> str:
     return run_directory(folder).name.removeprefix("rig-").split(".")[0]
 
 
-def test_cancelled_job_keeps_its_summary(rig: Rig, folder: Path) -> None:
-    """Slurm leaves the ranks some seconds after SIGTERM: enough for one summary of all."""
+def cancelled(rig: Rig, folder: Path) -> Ended:
     started = begin(rig, folder)
     rig.tell("scancel", job_of(folder))
-    started.wait()
-    wait_for(lambda: not rig.leftovers(), "the wrappers to end")
-    summary = summary_of(run_directory(folder))
-    assert summary["run"]["exit_signal"] == "SIGTERM"
-    assert ranks_of(summary) == expected_ranks()
+    return started.wait()
 
 
-def test_job_whose_time_is_up_keeps_its_summary(rig: Rig, folder: Path) -> None:
+def time_is_up(rig: Rig, folder: Path) -> Ended:
     started = begin(rig, folder)
     rig.tell("scontrol", "update", f"jobid={job_of(folder)}", "EndTime=now")
-    started.wait()
-    wait_for(lambda: not rig.leftovers(), "the wrappers to end")
-    summary = summary_of(run_directory(folder))
-    assert summary["run"]["exit_signal"] == "SIGTERM"
-    assert ranks_of(summary) == expected_ranks()
+    return started.wait()
 
 
-def test_killed_step_can_be_reported(rig: Rig, folder: Path) -> None:
-    """Nobody had a moment for a summary: it is made from what each rank has written."""
+def step_is_killed(rig: Rig, folder: Path) -> Ended:
     started = begin(rig, folder)
     rig.tell("scancel", f"{job_of(folder)}.0")
-    started.wait()
-    text, summary = report(rig, folder, run_directory(folder))
-    assert ranks_of(summary) == expected_ranks()
+    return started.wait()
+
+
+def node_is_lost(rig: Rig, folder: Path) -> Ended:
+    started = begin(rig, folder, *FAR)
+    rig.kill(LOST_NODE)
+    return started.wait()
+
+
+def wrapper_is_killed(rig: Rig, folder: Path, rank: int) -> Ended:
+    started = begin(rig, folder)
+    os.kill(wrapper_of(rig, job_of(folder), rank), signal.SIGKILL)
+    time.sleep(1.0)
+    (folder / "go").touch()
+    return started.wait()
+
+
+def wrapper_of(rig: Rig, job: str, rank: int) -> int:
+    """The process id, on this machine, of a rank's satscore."""
+    wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
+    pids = [int(line.partition(":")[0]) for line in rig.leftovers()]
+    # a helper process of satscore has it for a parent
+    return min(pid for pid in pids if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")))
+
+
+EVENTS: dict[str, Callable[[Rig, Path], Ended]] = {
+    "cancelled": cancelled,
+    "time": time_is_up,
+    "killed": step_is_killed,
+    "node": node_is_lost,
+    "wrapper-0": lambda rig, folder: wrapper_is_killed(rig, folder, 0),
+    "wrapper-3": lambda rig, folder: wrapper_is_killed(rig, folder, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def lost(shaped: Rig) -> Iterator[dict[str, Lost]]:
+    """Everything happens at the same time, in a job each."""
+    shaped.wait_idle()
+    folders = {name: shaped.shared / "lost" / name for name in EVENTS}
+    with ThreadPoolExecutor(len(EVENTS)) as pool:
+        futures = {name: pool.submit(event, shaped, folders[name]) for name, event in EVENTS.items()}
+    try:
+        yield {name: Lost(rig=shaped, folder=folders[name], ended=future.result()) for name, future in futures.items()}
+    finally:
+        wait_for(lambda: not shaped.leftovers(), "the last process of satscore to end")
+        shaped.boot(LOST_NODE)
+
+
+def absent(summary: dict[str, Any]) -> set[int]:
+    """The ranks that are missing, or of which nobody knows how they ended."""
+    return {item["rank"] for item in summary["job"]["ranks_lost"]} | set(summary["job"]["ranks_missing"])
+
+
+@pytest.mark.parametrize("event", ["cancelled", "time"])
+def test_job_that_is_told_to_end_keeps_its_summary(lost: dict[str, Lost], event: str) -> None:
+    """Slurm leaves the ranks some seconds after SIGTERM: enough for one summary of all."""
+    summary = lost[event].summary()
+    assert summary["run"]["exit_signal"] == "SIGTERM"
+    assert ranks_of(summary) == RANKS
+
+
+def test_killed_step_can_be_reported(lost: dict[str, Lost]) -> None:
+    """Nobody had a moment for a summary: it is made from what each rank has written."""
+    text, summary = lost["killed"].report()
+    assert ranks_of(summary) == RANKS
     assert not summary["run"]["finished"]
-    assert summary["job"]["ranks_lost_count"] == RANKS
+    assert summary["job"]["ranks_lost_count"] == len(RANKS)
     assert blocks(text) == 1
 
 
-def test_lost_node_is_named(rig: Rig, folder: Path) -> None:
+def test_lost_node_is_named(lost: dict[str, Lost]) -> None:
     """Slurm ends the others half a minute later; the summary covers the lost ranks as far as they were heard of."""
-    started = begin(rig, folder)
-    rig.kill("node4")
-    try:
-        ended = started.wait()
-        wait_for(lambda: not rig.leftovers(), "the wrappers to end")
-        summary = summary_of(run_directory(folder))
-    finally:
-        rig.boot("node4")
-    lost = {item["rank"] for item in summary["job"]["ranks_lost"]} | set(summary["job"]["ranks_missing"])
-    assert lost == {12, 13, 14, 15}
-    assert any("12" in note for note in summary["notes"]), summary["notes"]
-    assert blocks(ended.stderr) <= 1
+    summary = lost["node"].summary()
+    assert absent(summary) == {2, 3}
+    assert set(FAR_RANKS[:2]) <= set(ranks_of(summary)) <= set(FAR_RANKS)
+    assert any(LOST_NODE in note or "rank 2" in note for note in summary["notes"]), summary["notes"]
+    assert blocks(lost["node"].ended.stderr) <= 1
 
 
-@pytest.mark.parametrize("rank", [0, 5])
-def test_killed_wrapper_hurts_nobody_else(rig: Rig, folder: Path, rank: int) -> None:
+@pytest.mark.parametrize("rank", [0, 3])
+def test_killed_wrapper_hurts_nobody_else(lost: dict[str, Lost], rank: int) -> None:
     """Of rank 0 it is the collector, of another perhaps the leader of its node: the others end as ever."""
-    started = begin(rig, folder)
-    os.kill(wrapper_of(rig, rank), signal.SIGKILL)
-    time.sleep(1.0)
-    (folder / "go").touch()
-    ended = started.wait()
-    assert ended.status == 137
-    run = run_directory(folder)
-    summary = summary_of(run) if rank else report(rig, folder, run)[1]
-    assert ranks_of(summary) == expected_ranks()
-    lost = {item["rank"] for item in summary["job"]["ranks_lost"]} | set(summary["job"]["ranks_missing"])
-    assert lost == {rank}
-
-
-def wrapper_of(rig: Rig, rank: int) -> int:
-    """The process id, on this machine, of a rank's satscore."""
-    wanted = f"SLURM_PROCID={rank}".encode()
-    pids = [int(line.partition(":")[0]) for line in rig.leftovers()]
-    # a helper process of satscore has it for a parent
-    own = [pid for pid in pids if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
-    return min(own)
+    job = lost[f"wrapper-{rank}"]
+    assert job.ended.status == 137
+    summary = job.summary() if rank else job.report()[1]
+    assert ranks_of(summary) == RANKS
+    assert absent(summary) == {rank}

@@ -92,7 +92,7 @@ def test_each_rank_ends_as_its_own_file_says(tmp_path, kept):
     assert refusal is not None
     assert "1 ranks failed, first rank 2 on nid1 (SIGKILL)" in refusal.text
     assert summary.run.job is not None
-    assert (summary.run.job.launcher, summary.run.job.world) == ("slurm", 4)
+    assert (summary.run.job.launcher, summary.run.job.ranks_count) == ("slurm", 4)
 
 
 def test_a_job_that_is_whole_passes_the_gate(tmp_path):
@@ -398,7 +398,7 @@ def test_cost_of_a_job():
     found = job_cost([COST, other])
     assert found.cpu_s == (COST.cpu_s or 0.0) + 1.0
     assert found.cpu_pct_of_core == pytest.approx((1.35 + 3.0) / 2)
-    assert found.cpu_pct_of_core_max == 3.0
+    assert found.cpu_max_pct_of_core == 3.0
     assert (found.rss_max_bytes, found.read_mean_s, found.ranks_count) == (COST.rss_max_bytes, COST.read_mean_s, 2)
     assert job_cost([COST]) is COST
     assert job_cost([]) is NO_COST

@@ -429,7 +429,8 @@ recorder.begin(run_start(["train"]), run.header)
 for table in batches(run.table, 33):
     recorder.append(table)
 recorder.close_stream()
-recorder.end(run_end(4.0, recorder.notes), b"{}\\n")
+recorder.end(run_end(4.0, recorder.notes))
+recorder.summary(b"{}\\n")
 print(recorder.bytes_written)
 print("\\n".join(recorder.notes))
 """

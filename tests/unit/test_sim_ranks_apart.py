@@ -74,6 +74,14 @@ def test_a_job_of_one_rank_is_simulated_whole_and_begins_now(now):
     assert source._origin_ns == UP_NS
 
 
+def test_a_rank_whose_clock_is_behind_begins_at_once(now):
+    source = open_simulated("sim:gh200x4", job=SimulatedRank(rank=2, world=4, begun_ns=WALL_NS + 5 * NS))
+    source.read()
+    now.passed_ns = NS
+    assert [reading.end_ns - reading.start_ns for reading in source.read()] == [NS]
+    assert source.grid_offset_ns == WALL_NS - UP_NS
+
+
 def test_a_source_is_opened_for_a_rank():
     source, notes = open_source("sim:gh200x4,seed=6", job=SimulatedRank(rank=2, world=10_752))
     assert notes == []

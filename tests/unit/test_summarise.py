@@ -443,6 +443,7 @@ def test_numbers_carry_their_unit_in_their_key():
         "t_over_mfu",
         "rank",
         "local_rank",
+        "ranks_missing",
         "index",
         "gpu_index",
         "nvml_index",
