@@ -16,7 +16,7 @@ from satscore.core.health import health_lines, health_of, is_well
 from satscore.core.job_findings import GpuFacts, JobFindings, ScopeSums, find, find_unscored, gpu_facts
 from satscore.core.job_items import by_score, mark_items, phases_item, quantiles, steady_item, suspect_item
 from satscore.core.job_phases import JobPhases, label_job
-from satscore.core.job_rows import WORK_LABELS, name_of, row_of, sums_over
+from satscore.core.job_rows import WORK_LABELS, light, name_of, row_of, sums_over, without_state
 from satscore.core.job_series import JobSeries, merge_series
 from satscore.core.job_tree import JobTree, JobTreeBuilder
 from satscore.core.job_tree_item import job_tree_item
@@ -49,8 +49,6 @@ ALL_STEADY_FRAC = 0.97
 LATE_FRAC, LATE_S = 0.01, 2.0
 """A GPU may be read for so much less of the job than the others without a word."""
 MOST_NAMED = 8
-KEPT_TOTALS = tuple(f"{kind}:{name}" for name in ("engine", "power_module_w") for kind in ("sum", "known_us"))
-"""What the notes of a job look at in every GPU."""
 
 
 def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
@@ -63,6 +61,7 @@ def assemble(facts: RunFacts, ranks: Sequence[RankResult]) -> Summary:
         block_s=max((gpu.blocks.length_s for gpu in gpus), default=RankBlocks().length_s),
         ranks_count=len(ranks),
         gpus_count=len(gpus),
+        rank_gpus_max=max((len(rank.gpus) for rank in ranks), default=0),
         steady_us=steady_us,
     )
     return assemble_stream(facts, ranks, outline)
@@ -76,6 +75,8 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
     """Longest block of any rank."""
     ranks_count: int
     gpus_count: int
+    rank_gpus_max: int
+    """Most GPUs that count of any rank."""
     steady_us: int
     """Time that was labelled steady while it came, over all GPUs."""
 
@@ -116,7 +117,7 @@ class _Job:
         self._unwell: list[tuple[str, GpuHealth]] = []
         self._unused: list[UnusedGpu] = []
         self._shown: dict[tuple[int, str], RankResult] = {}
-        self._worst = TopK(WORST_RANKS)
+        self._worst, self._reading_less = TopK(WORST_RANKS), list[tuple[int, str]]()
         self._hosts: set[str] = set()
 
     def add(self, rank: RankResult) -> None:
@@ -126,20 +127,20 @@ class _Job:
         for position, gpu in enumerate(rank.gpus):
             self._add_gpu(rank, gpu, self._group(rank, position))
         self._shown[rank.rank, rank.hostname] = msgspec.structs.replace(
-            rank, gpus=tuple(_without_state(gpu) for gpu in rank.gpus)
+            rank, gpus=tuple(without_state(gpu) for gpu in rank.gpus)
         )
         if self._outline.ranks_count > MOST_RANKS:
             self._keep_worst(rank)
 
     def _group(self, rank: RankResult, position: int) -> str:
         """Return which GPUs one is compared with. One wrapper around a launcher has a rank per GPU."""
-        many = len(rank.gpus)
+        many, local_rank = self._outline.rank_gpus_max, rank.local_rank
         return group_of(
             self._facts.group_by,
             rank=rank.rank * many + position,
-            local_rank=position if many > 1 else rank.local_rank,
+            local_rank=(local_rank or 0) * many + position if many > 1 else local_rank,
             hostname=rank.hostname,
-            world=max(self._outline.gpus_count, self._outline.ranks_count),
+            world=(self._facts.attendance.expected_count or self._outline.ranks_count) * many,
         )
 
     def _add_gpu(self, rank: RankResult, gpu: GpuResult, group: str) -> None:
@@ -154,7 +155,7 @@ class _Job:
         if not is_idle(gpu):
             self._working = self._working.merge(sums)
             self._working_gpus.append(gpu_facts(name, gpu, sums, facts.profile))
-        self._gpus.append(_light(gpu))
+        self._gpus.append(light(gpu))
 
     def _note_extent(self, name: RankName, time_us: int) -> None:
         """Count the time of the job in which one of its GPUs was not read: it came late, or was lost."""
@@ -175,7 +176,9 @@ class _Job:
         rows = self._rows[len(self._rows) - len(rank.gpus) :]
         for row in rows:
             self._worst.add(-1.0 if row.score_points is None else row.score_points, row.name)
-        kept = {(entry.rank, entry.name.hostname) for entry in self._worst.entries}
+        if rank.unread and len(self._reading_less) < MOST_NAMED:
+            self._reading_less.append((rank.rank, rank.hostname))
+        kept = {(entry.rank, entry.name.hostname) for entry in self._worst.entries} | {*self._reading_less}
         self._shown = {key: one for key, one in self._shown.items() if key in kept}
 
     def summary(self) -> Summary:
@@ -285,14 +288,3 @@ def _tells_steady(phases: JobPhases, steady_us: int) -> bool:
     time_us = phases.series.total("time_ms", phases.chosen(STEADY_LABELS)) * US_PER_MS
     whole_us = phases.series.total("time_ms") * US_PER_MS
     return not phases.is_marked and STEADY_SHARE * time_us <= steady_us and time_us < ALL_STEADY_FRAC * whole_us
-
-
-def _without_state(gpu: GpuResult) -> GpuResult:
-    """Return a GPU without what only the job needs of it."""
-    return msgspec.structs.replace(gpu, phase_sums={}, series=JobSeries(), blocks=RankBlocks())
-
-
-def _light(gpu: GpuResult) -> GpuResult:
-    """Return what the notes and bounds of the job need of a GPU: there may be 10,000."""
-    totals = {name: gpu.sums.total(name) for name in KEPT_TOTALS}
-    return _without_state(msgspec.structs.replace(gpu, sums=Sums(totals=totals)))

@@ -13,6 +13,8 @@ WHOLE_FRAC, SLACK_S = 0.95, 1.0
 """So much of a command must have been read; or all but so many seconds, which opening the counters takes."""
 RANKS_MISSING = "ranks are missing: "
 """How the note begins that parts of the recording could not be read."""
+MOST_NAMED = 8
+"""GPUs that nobody reads and that a refusal names."""
 MARKS = {"simulated": "SIMULATED data", "replay": "a REPLAY"}
 
 
@@ -112,7 +114,8 @@ def _other_gpus(summary: "Summary") -> str | None:
     """Return why the score is not that of the command's work on all its GPUs, and of nothing else."""
     unread = [gpu for rank in summary.ranks for gpu in rank.gpus_unread]
     if unread:
-        which = ", ".join(gpu.uuid if gpu.nvml_index is None else str(gpu.nvml_index) for gpu in unread)
+        names = [gpu.uuid if gpu.nvml_index is None else str(gpu.nvml_index) for gpu in unread]
+        which = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
         verb = "uses" if unread[0].known_by == "process" else "is shown"
         return f"not judged: the command {verb} GPU {which}, which nobody reads"
     if any(finding.id == "GPU_SHARED" for finding in summary.findings):

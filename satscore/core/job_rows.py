@@ -1,11 +1,14 @@
-"""One GPU's row in the comparison of ranks, from its blocks and sums of the phases that are judged."""
+"""What a job keeps of one GPU: its row in the comparison of ranks, of the phases that are judged; else a few sums."""
 
 from collections.abc import Collection
 
+import msgspec
+
 from satscore.core.facts import profile_points
 from satscore.core.intervals import THROTTLE_REASONS
+from satscore.core.job_series import JobSeries
 from satscore.core.labels import ALL_LABELS, Label
-from satscore.core.rank_blocks import B
+from satscore.core.rank_blocks import B, RankBlocks
 from satscore.core.rank_row import RankName, RankRow
 from satscore.core.run_facts import RankResult
 from satscore.core.summarise import SCORE_COVERAGE_FRAC, GpuResult
@@ -15,6 +18,8 @@ from satscore.core.window_rows import MILLI
 
 WORK_LABELS = frozenset((Label.WARMUP, Label.STEADY, Label.DIP))
 """From the first to the last work: ranks that start at different times differ in nothing else."""
+KEPT_TOTALS = tuple(f"{kind}:{name}" for name in ("engine", "power_module_w") for kind in ("sum", "known_us"))
+"""What the notes of a job look at in every GPU."""
 
 
 def name_of(rank: RankResult, gpu: GpuResult) -> RankName:
@@ -76,3 +81,14 @@ def row_of(
 def _coverage_frac(sums: Sums, profile: str) -> float:
     time_us = sums.total("time_us")
     return sums.total(f"complete_us:{profile}") / time_us if time_us else 0.0
+
+
+def without_state(gpu: GpuResult) -> GpuResult:
+    """Return a GPU without what only the job needs of it."""
+    return msgspec.structs.replace(gpu, phase_sums={}, series=JobSeries(), blocks=RankBlocks())
+
+
+def light(gpu: GpuResult) -> GpuResult:
+    """Return what the notes and bounds of the job need of a GPU: there may be 10,000."""
+    totals = {name: gpu.sums.total(name) for name in KEPT_TOTALS}
+    return without_state(msgspec.structs.replace(gpu, sums=Sums(totals=totals)))

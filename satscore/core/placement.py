@@ -232,7 +232,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         if self.known_by == "process":
             return "process" if gpu is not None and gpu.computes else None
         if self.goes_by_local_rank:
-            return "assumed" if uuid in self.local_choice else None
+            how: GpuUse = "assumed" if self.assumed else "local_rank"
+            return how if uuid in self.local_choice else None
         return gpu.environment if gpu is not None and gpu.environment != "visible" else None
 
     def unused_by(self, uuid: str | None) -> KnownBy | None:

@@ -20,6 +20,9 @@ from satscore.core.summary import RankSummary
 from satscore.core.summary_gpu import GpuSummary, UnusedGpu
 from satscore.core.sums import merge_all
 
+MOST_NUMBERED = 8
+"""Of more GPUs a reason tells how many there are."""
+
 
 def context_of(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu] = ()) -> ScopeContext:
     """Return what the numbers of some GPUs depend on; ``unused`` are those that are read but do not count."""
@@ -35,15 +38,26 @@ def context_of(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[Unus
 def _no_score_reason(facts: RunFacts, gpus: Sequence[GpuResult], unused: Sequence[UnusedGpu]) -> str | None:
     """Return why a scope cannot have a score at all: one GPU that cannot be scored is enough."""
     if not gpus and unused:
-        numbers = gpu_numbers(unused)
-        if all(gpu.known_by == "environment" for gpu in unused):
-            return f"the command is not shown the GPUs that were read (GPU {numbers})"
-        return f"the command does not use the GPUs that were read (GPU {numbers})"
+        return _unused_reason(unused)
     if not gpus:
         return facts.no_pipes_reason or "no GPU was read"
     if not facts.has_pipe_counters:
         return facts.no_pipes_reason or f"no pipe counters from source '{facts.source.name}'"
     return next((gpu.model_note or "no hardware model" for gpu in gpus if gpu.model is None), None)
+
+
+def _unused_reason(unused: Sequence[UnusedGpu]) -> str:
+    """Return why none of the GPUs that were read counts."""
+    each = {gpu.uuid or str(gpu.nvml_index): gpu for gpu in unused}.values()  # ranks of a node read the same ones
+    which = f"GPU {gpu_numbers(each)}" if len(each) <= MOST_NUMBERED else f"{len(each):,} GPUs"
+    ways = {gpu.known_by for gpu in unused}
+    if ways == {"environment"}:
+        return f"the command is not shown the GPUs that were read ({which})"
+    if ways == {"claimed"}:
+        return f"other ranks count the GPUs that were read ({which})"
+    if ways <= {"claimed", "local_rank"}:
+        return f"the GPUs that were read are left to other ranks of the node ({which})"
+    return f"the command does not use the GPUs that were read ({which})"
 
 
 def rank_summary(rank: RankResult, facts: RunFacts) -> RankSummary:

@@ -6,10 +6,10 @@ import msgspec
 
 PowerState = Literal["gpu-limited", "module-limited"]
 Grade = Literal["A", "B", "C", "D"]
-GpuUse = Literal["process", "environment", "visible", "assumed"]
+GpuUse = Literal["process", "environment", "visible", "local_rank", "assumed"]
 """How it is known that the command uses a GPU: it computes there; the environment of its processes shows
-them the GPU; satscore's own environment does, and nothing surer is known; or that one names it by a number
-that CUDA may count in another order, or the rank's number on its node picks it among those that are visible."""
+them the GPU; satscore's own environment does, and nothing surer is known; the rank's number on its node picks it
+among those that are visible; or an environment names it by a number that CUDA may count in another order."""
 KnownBy = Literal["process", "environment", "local_rank", "claimed"]
 """By what it is known which GPUs the command uses: its processes were seen to compute, or their environment tells;
 of several ranks on a node: the number of the rank there picks another GPU, or another rank counts this one."""

@@ -12,7 +12,7 @@ PROTOCOL_VERSION = 1
 
 
 class LiveRank(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """How one rank is doing now: some 100 bytes, once a second. Means over its GPUs; None is unknown.
+    """How one rank is doing now: some 100 bytes, as often as it scores. Means over its GPUs; None is unknown.
 
     Shares are in ppm of the time or of the bound over the last seconds that were scored.
     """

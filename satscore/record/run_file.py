@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from satscore.core.gpu import GpuInfo
+from satscore.core.int_columns import DAMAGED_HINT
 from satscore.core.placement import Placement
 from satscore.core.summary import ComparisonItem, Cost, DataKind, RunKind
 from satscore.errors import RecordError
@@ -15,6 +16,12 @@ from satscore.record.files import write_atomic
 RUN_FILE = "run.json"
 FORMAT_VERSION = 2
 """Of all files of a run. 1: in recordings of readings a byte per quality, and every counter a column of its own."""
+MOST_BYTES = 64 << 20
+"""A hundred times what the longest command and its notes take."""
+MOST_NS = 3 << 60
+"""A century: sums of such times stay within 64 bits."""
+Times = Annotated[int, msgspec.Meta(ge=-MOST_NS, le=MOST_NS)]
+"""ns."""
 END_ROOM_BYTES = 4096
 """Kept free in the file of a run that goes on, so that a disk which is full at its end holds the end."""
 
@@ -69,7 +76,7 @@ class RunEnd(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
     no_pipes_reason: str | None = None
     comparison: list[ComparisonItem] = []
-    scored_until_ns: int | None = None
+    scored_until_ns: Times | None = None
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +88,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     placement: Placement | None = None
     """Which GPUs the command uses, kept up to date during the run; None: no GPU was measured."""
     end: RunEnd | None = None
-    clock_correction_ns: int = 0
+    clock_correction_ns: Times = 0
     """To be added to this host's wall time to have that of the collector, where windows were scored by it."""
 
 
@@ -173,11 +180,27 @@ def read_run_file(directory: Path) -> RunFile:
     """
     path = directory / RUN_FILE
     try:
-        data = path.read_bytes()
+        data = read_some(path)
     except OSError as error:
         hint = f"'{directory}' is not a run directory of satscore" if directory.is_dir() else "name a run directory"
         raise RecordError(f"{path}: {error.strerror}", hint=hint) from error
     return decode_checked(data, RunFile, str(path))
+
+
+def read_some(path: Path) -> bytes:
+    """Return the bytes of a rank's own file.
+
+    Raises:
+        OSError: The file system refuses.
+        RecordError: It is no regular file, or far too large.
+    """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+        raise RecordError(f"{path}: not a file", hint=DAMAGED_HINT)
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise RecordError(f"{path}: more than {MOST_BYTES >> 20} MiB", hint=DAMAGED_HINT)
+    return data
 
 
 def decode_checked(data: bytes, kind: type[_T], where: str) -> _T:
@@ -191,8 +214,8 @@ def decode_checked(data: bytes, kind: type[_T], where: str) -> _T:
             )
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise RecordError(f"{where}: {error}", hint="the file was changed or damaged") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{where}: {error}", hint=DAMAGED_HINT) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON: {error}", hint="the file was cut off or damaged") from error
 
 

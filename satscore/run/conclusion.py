@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import msgspec
 
+from satscore.core.hwmodel import HardwareModel
 from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable, concatenate
 from satscore.core.summary import Summary, encode
 from satscore.counters.source import Source
-from satscore.fleet.collector import Collected
+from satscore.fleet.ledger import Collected
 from satscore.fleet.wire import Part
 from satscore.launch.request import RunOptions
 from satscore.record.run_file import RunEnd, RunStart
 from satscore.run.aside import Aside
-from satscore.run.crew import Crew
 from satscore.run.ending import Ending
 from satscore.run.job_result import summary_of_parts, write_job_sums
 from satscore.run.keeper import Keeper
@@ -56,8 +56,8 @@ class Conclusion:
         start: What ran.
         recorder: Writes the run directory.
         keeper: Gives the disk its work.
-        crew: The other ranks.
-        telling: Tells them of this one.
+        telling: Tells the other ranks of this one.
+        models: All known hardware models, for the result of all ranks.
         render: Makes the text to print.
     """
 
@@ -67,16 +67,17 @@ class Conclusion:
         start: RunStart,
         recorder: Recorder,
         keeper: Keeper,
-        crew: Crew,
         telling: Telling,
+        models: Sequence[HardwareModel],
         render: Callable[[Summary], str],
     ) -> None:
         self._options = options
         self._start = start
         self._recorder = recorder
         self._keeper = keeper
-        self._crew = crew
+        self._crew = telling.crew
         self._telling = telling
+        self._models = models
         self._render = render
 
     def conclude(self, run: Measured, ending: Ending, exit_wait_s: float, publish: Publish) -> list[str]:
@@ -176,7 +177,7 @@ class Conclusion:
         try:
             if collected is not None:
                 content, shown = self._recorder.content(self._start, end), str(directory) if directory else None
-                return summary_of_parts(content, collected, directory=shown, said=run.aside.said)
+                return summary_of_parts(content, collected, directory=shown, said=run.aside.said, models=self._models)
         except Exception as error:  # noqa: BLE001 - what this rank knows is better than nothing
             end = msgspec.structs.replace(end, notes=[NOT_SUMMED.format(error=repr(error)), *end.notes])
         return self._summary(run, end, self._start)

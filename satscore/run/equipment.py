@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import satscore
+from satscore.core.hwmodel import HardwareModel
 from satscore.core.placement import Placement
 from satscore.core.summary import Summary
 from satscore.counters.source import Source
@@ -19,7 +20,7 @@ from satscore.run.beside import Beside
 from satscore.run.conclusion import Conclusion
 from satscore.run.crew import Crew
 from satscore.run.keeper import Keeper
-from satscore.run.models import folder_to_add
+from satscore.run.models import folder_to_add, load_library
 from satscore.run.module_cap import known_hardware
 from satscore.run.recorder import Recorder, enter_alone
 from satscore.run.scored import ScoredRank
@@ -69,19 +70,16 @@ def equip(
         sampled: What is read.
         render: Makes the text to print.
     """
-    source = sampled.source
     identity, recorded = crew.identity, kept(options, crew.identity)
     start = run_start(options, command, started_at, identity)
     recorder = Recorder(
-        wanted_directory(options, command, started_at, has_source=source is not None, identity=identity),
-        with_readings=recorded == "full" and source is not None,
+        wanted_directory(options, command, started_at, has_source=sampled.source is not None, identity=identity),
+        with_readings=recorded == "full" and sampled.source is not None,
         version=satscore.__version__,
         enter=partial(enter_alone, claim=own_file_name(start)) if identity.key is None else crew.enter,
     )
     recorder.placement = sampled.placement
-    conditions, scored = list[str](), None
-    if source is not None:
-        scored, conditions = _scored(source, sampled.beside, start, options.source, crew)
+    scored, models, conditions = _scored(sampled, start, options.source, crew)
     keeper = Keeper(recorder, start, with_sums=recorded == "sums", covers=lambda: crew.covers)
     keeper.begin(scored.header if scored else None)
     telling = Telling(crew, recorder, start)
@@ -89,7 +87,7 @@ def equip(
         start=start,
         recorder=recorder,
         keeper=keeper,
-        conclusion=Conclusion(options, start, recorder, keeper, crew, telling, render),
+        conclusion=Conclusion(options, start, recorder, keeper, telling, models, render),
         telling=telling,
         scored=scored,
         conditions=conditions,
@@ -97,12 +95,14 @@ def equip(
 
 
 def _scored(
-    source: Source, beside: Beside | None, start: RunStart, asked_for: str, crew: Crew
-) -> tuple[ScoredRank, list[str]]:
-    """Return what scores the readings, and what is not known of the GPUs."""
+    sampled: Sampled, start: RunStart, asked_for: str, crew: Crew
+) -> tuple[ScoredRank | None, Sequence[HardwareModel], list[str]]:
+    """Return what scores the readings, the hardware models that are needed, and what is not known of the GPUs."""
+    source, beside = sampled.source, sampled.beside
+    if source is None:
+        return None, () if crew.is_alone else load_library(os.environ).models, []
     gpus, models, notes = known_hardware(source, os.environ, beside.vboost() if beside is not None else None)
     folder = folder_to_add(os.environ)
     header = stream_header(source, gpus, asked_for, crew.identity)
-    return ScoredRank(
-        header, lambda header: Session.of(header, start, models, folder), may_move=not crew.is_alone
-    ), notes
+    scored = ScoredRank(header, lambda moved: Session.of(moved, start, models, folder), may_move=not crew.is_alone)
+    return scored, models, notes

@@ -12,7 +12,8 @@ from satscore.run.members import Member
 def fates_of(members: Sequence[Member]) -> list[RankFate]:
     """Return how each rank ended, and until when it was read."""
     firsts = [m.source.first_ns + m.header.grid_offset_ns for m in members if m.source.first_ns is not None]
-    return [_fate(member, min(firsts, default=0)) for member in members]
+    first_ns = min(firsts, default=0)
+    return [_fate(member, first_ns) for member in members]
 
 
 def _fate(member: Member, first_ns: int) -> RankFate:

@@ -1,4 +1,4 @@
-"""How a rank is doing now, in one row: what its leader gets every second."""
+"""How a rank is doing now, in one row: what its leader gets as often as it scores."""
 
 from collections.abc import Sequence
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from satscore.core.claims import Claim, claimed_twice, claims_notes
+from satscore.core.counted_twice import CountedGpu, counted_twice, counted_twice_notes
 from satscore.core.fields import FIELDS
 from satscore.core.placement import NOTHING_KNOWN, Placement
 from satscore.core.run_facts import RankResult
@@ -141,27 +141,28 @@ def member_without_gpu(content: RunFile) -> Member | None:
 
 def without_doubles(members: Sequence[Member]) -> tuple[list[Member], list[tuple[Member, str]], list[str]]:
     """Return the ranks such that each GPU counts once; which rank lost which GPU by that; and what to say of it."""
-    claims = _claims(members)
-    contested = claimed_twice(claims)
-    lost = {(other.hostname, other.rank, other.uuid) for _, others in contested for other in others}
+    contested = counted_twice(_counted(members))
+    lost = dict[tuple[str, int], set[str]]()
+    for other in (other for one in contested for other in one.others):
+        lost.setdefault((other.hostname, other.rank), set()).add(other.uuid)
     out, dropped = list[Member](), list[tuple[Member, str]]()
     for member in members:
-        uuids = sorted(uuid for hostname, rank, uuid in lost if (hostname, rank) == member.key)
+        uuids = sorted(lost.get(member.key, ()))
         dropped += [(member, uuid) for uuid in uuids]
         claimed = (*member.placement.claimed, *uuids)
         placement = msgspec.structs.replace(member.placement, claimed=claimed) if uuids else member.placement
         out.append(replace(member, placement=placement))
-    return out, dropped, claims_notes(contested)
+    return out, dropped, counted_twice_notes(contested)
 
 
-def _claims(members: Sequence[Member]) -> list[Claim]:
+def _counted(members: Sequence[Member]) -> list[CountedGpu]:
     """Return who counts the GPUs that more than one rank of a node reads."""
     readers = dict[tuple[str, str], int]()
     for member in members:
         for gpu in member.header.gpus:
             name = member.header.hostname, gpu.uuid or ""
             readers[name] = readers.get(name, 0) + 1
-    claims = []
+    out = []
     for member in members:
         hostname, gpus = member.header.hostname, member.header.gpus
         if not any(gpu.uuid and readers[hostname, gpu.uuid] > 1 for gpu in gpus):
@@ -169,5 +170,5 @@ def _claims(members: Sequence[Member]) -> list[Claim]:
         for gpu, counts in zip(gpus, member.source.counted(member.placement), strict=True):
             use = member.placement.use_of(gpu.uuid, worked=True) if counts and gpu.uuid else None
             if use is not None and gpu.uuid is not None:
-                claims.append(Claim(rank=member.header.rank, hostname=hostname, uuid=gpu.uuid, use=use))
-    return claims
+                out.append(CountedGpu(rank=member.header.rank, hostname=hostname, uuid=gpu.uuid, use=use))
+    return out

@@ -11,7 +11,7 @@ from satscore.core.gate import RANKS_MISSING
 from satscore.core.groups import checked_grouping
 from satscore.core.int_columns import DAMAGED_HINT
 from satscore.errors import RecordError, UsageError
-from satscore.record.run_file import RUN_FILE, RunFile, decode_checked, rank_file_name, read_run_file
+from satscore.record.run_file import RUN_FILE, RunFile, decode_checked, rank_file_name, read_run_file, read_some
 from satscore.run.members import Member, member_without_gpu
 
 RANK_PATTERN = "run-*.json"
@@ -49,11 +49,22 @@ class RankFiles:
         self.notes: list[str] = []
         self.why_missing: dict[int, str] = {}
         self._known = {_key(lead): lead}
-        for where, content in others:
+        self._hosts = {_key(lead)[1]: lead.start.hostname}
+        """rank -> its node: a rank that is there twice counts once."""
+        for where, content in sorted(others, key=lambda one: one[1].start.started_utc):
             try:
-                self._known[_key(content)] = self._checked(content, where)
+                self._take(self._checked(content, where), where)
             except RecordError as error:
                 self.leave_out(error, content.start.job.rank if content.start.job else None)
+
+    def _take(self, content: RunFile, where: str) -> None:
+        """Know a rank, unless another with its number began before."""
+        hostname, rank = _key(content)
+        first = self._hosts.setdefault(rank, hostname)
+        if first == hostname:
+            self._known[hostname, rank] = content
+        elif len(self.notes) < MOST_SAID:
+            self.notes.append(f"{where}: rank {rank} is there twice: it counts once, as it began first, on {first}")
 
     def leave_out(self, error: RecordError, rank: int | None) -> None:
         """Take a rank as missing, because something of it cannot be read."""
@@ -72,6 +83,8 @@ class RankFiles:
         """
         if self.lead.start.job is None:
             return self.lead
+        if self._hosts.get(rank, hostname) != hostname:
+            return None
         key = hostname, rank
         known, beside = self._known.get(key), self._beside(about, key)
         if known is None and beside is None:
@@ -171,9 +184,7 @@ def _lead(directory: Path, others: list[tuple[Path, RunFile]]) -> tuple[RunFile,
 def _read(path: Path) -> RunFile:
     """Return the file of one rank."""
     try:
-        if not path.is_file():  # opening a pipe would wait for its writer
-            raise RecordError(f"{path}: not a file", hint=DAMAGED_HINT)
-        data = path.read_bytes()
+        data = read_some(path)
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}", hint=DAMAGED_HINT) from error
     if not data.strip():

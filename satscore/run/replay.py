@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 
 from satscore.core.hwmodel import HardwareModel
+from satscore.core.int_columns import DAMAGED_HINT
 from satscore.core.summary import Summary
+from satscore.core.units import NS_PER_S
 from satscore.errors import RecordError
 from satscore.record.marks_file import NOTHING_SAID, Said, read_marks
 from satscore.record.run_file import RunFile, StreamHeader
@@ -24,8 +26,10 @@ from satscore.run.results import summarise_job
 from satscore.run.session import Session
 from satscore.run.stored_rank import SumsContent
 from satscore.run.sums_pass import SumsSources
-from satscore.run.sums_report import StoredRun, summary_of_sums
+from satscore.run.sums_report import FAR_APART, FAR_APART_HINT, MOST_APART_S, StoredRun, summary_of_sums
 
+MOST_LOST_S = 31 * 86_400
+"""More time without a recording, which its end tells of, is no job, but a damaged time."""
 SUMS_QUIET_S = 120.0
 """Sums are rewritten every minute; twice that without a word is a run that was killed."""
 
@@ -91,11 +95,12 @@ def _score(paths: Sequence[Path], ranks: RankFiles, models: Sequence[HardwareMod
             if content is None:
                 continue
             header = _moved(recording.header, content)
-            session = _replay(recording, header, content, ranks.lead, models)
+            member = member_of(header, _replay(recording, header, content, ranks.lead, models), content)
+            _check_near(member, found.members, path)
         except RecordError as error:
             errors.append((path, error))
             continue
-        found.members.append(member_of(header, session, content))
+        found.members.append(member)
         is_live = recording.is_live()
         found.is_live = found.is_live or is_live is True
         if recording.cut_off and not is_live:
@@ -105,6 +110,27 @@ def _score(paths: Sequence[Path], ranks: RankFiles, models: Sequence[HardwareMod
     for path, problem in errors:
         ranks.leave_out(problem, rank_in_name(path))
     return found
+
+
+def _check_near(member: Member, others: Sequence[Member], path: Path) -> None:
+    """Refuse a rank whose time is far from that of the first one: all seconds between would be held in memory.
+
+    Raises:
+        RecordError: It is.
+    """
+    times_ns = [extent for extent in map(_extent_ns, (*others[:1], member)) if extent is not None]
+    if len(times_ns) < 2:
+        return
+    (first, last), (begin, end) = times_ns
+    if max(begin - last, first - end) > MOST_APART_S * NS_PER_S:
+        raise RecordError(f"{path}: {FAR_APART}", hint=FAR_APART_HINT)
+
+
+def _extent_ns(member: Member) -> tuple[int, int] | None:
+    source, offset_ns = member.source, member.header.grid_offset_ns
+    if source.first_ns is None or source.last_ns is None:
+        return None
+    return source.first_ns + offset_ns, source.last_ns + offset_ns
 
 
 def _moved(header: StreamHeader, content: RunFile) -> StreamHeader:
@@ -122,8 +148,14 @@ def _replay(
     session = Session.of(header, lead.start, models, folder_to_add(os.environ))
     for table in chunks(recording.batches()):
         session.add(table)
-    if content.end is not None and content.end.scored_until_ns is not None:
-        session.add_lost(content.end.scored_until_ns)
+    until_ns, last_ns = content.end.scored_until_ns if content.end else None, session.last_ns
+    if until_ns is not None:
+        if last_ns is not None and until_ns - last_ns > MOST_LOST_S * NS_PER_S:
+            raise RecordError(
+                f"{recording.path}: ends more than {MOST_LOST_S} s before the time until which the rank says it was read",
+                hint=DAMAGED_HINT,
+            )
+        session.add_lost(until_ns)
     session.close()
     return session
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from satscore.core.assemble import assemble
-from satscore.core.attendance import attendance, attendance_notes
+from satscore.core.attendance import MOST_NAMED, attendance, attendance_notes
 from satscore.core.job_cost import job_cost
 from satscore.core.run_facts import RankResult, RunFacts
 from satscore.core.summary import DataKind, RunInfo, SourceInfo, Summary
@@ -176,7 +176,8 @@ def _unread(members: Sequence[Member]) -> list[list[UnreadGpu]]:
 def _unread_notes(unread: Sequence[UnreadGpu]) -> list[str]:
     if not unread:
         return []
-    which = ", ".join(f"GPU {gpu.nvml_index} ({gpu.uuid})" for gpu in unread)
+    which = ", ".join(f"GPU {gpu.nvml_index} ({gpu.uuid})" for gpu in unread[:MOST_NAMED])
+    which += f" and {len(unread) - MOST_NAMED:,} more" if len(unread) > MOST_NAMED else ""
     verb = "uses" if unread[0].known_by == "process" else "is shown"
     remedy = "start satscore with the CUDA_VISIBLE_DEVICES (and CUDA_DEVICE_ORDER) of the command, or without"
     return [f"the command {verb} {which}, which nobody reads: {remedy}"]

@@ -28,6 +28,8 @@ from satscore.run.sums_pass import Key, Ranks, SumsPart, SumsSources, read_part,
 
 MOST_APART_S = 7 * 86_400
 """Time without a row of any rank between the first and the last: more is no job, but a damaged time."""
+FAR_APART = f"its time is more than {MOST_APART_S} s from that of other ranks"
+FAR_APART_HINT = "the files are of different runs, or the clock of a node is wrong"
 MOST_SAID = 8
 """Files that cannot be read and are said one by one."""
 DOUBLE_NOTE = "GPU {uuid} is still twice in the phases and the interval: its seconds are not stored apart"
@@ -132,21 +134,25 @@ class StoredRun:
 
     def _outline(self, members: Sequence[Member]) -> Outline:
         """Return what must be known of all ranks before the first is taken; those with readings add their series."""
-        sizes = list[tuple[int, int]]()
+        sizes, rank_gpus = list[tuple[int, int]](), [0]
         scored = [member for member in members if member.key in self._more]
         for result in rank_results(scored):
             sizes += [self._size_of(gpu) for gpu in result.gpus]
+            rank_gpus.append(len(result.gpus))
             if (result.hostname, result.rank) not in self._apart and self._given is None:
                 for gpu in result.gpus:
                     self._total.add(gpu.series.first_index, len(gpu.series), gpu.series.columns())
         for member in members:
             if isinstance(member.source, StoredRank):
-                sizes += member.source.sizes(member.placement)
+                mine = member.source.sizes(member.placement)
+                sizes += mine
+                rank_gpus.append(len(mine))
         return Outline(
             series=trimmed(self._total.series()) if self._given is None else self._given,
             block_s=max((block_s for block_s, _ in sizes), default=RankBlocks().length_s),
             ranks_count=len(members),
             gpus_count=len(sizes),
+            rank_gpus_max=max(rank_gpus),
             steady_us=sum(steady_us for _, steady_us in sizes),
         )
 
@@ -228,10 +234,7 @@ class StoredRun:
         self._range_s = min(low, stored.first_index), max(high, stop)
         self._rows_s += stored.length
         if self._range_s[1] - self._range_s[0] > self._rows_s + MOST_APART_S:
-            raise RecordError(
-                f"{content.path}: $.series: its time is more than {MOST_APART_S} s from that of other ranks",
-                hint="the files are of different runs, or the clock of a node is wrong",
-            )
+            raise RecordError(f"{content.path}: $.series: {FAR_APART}", hint=FAR_APART_HINT)
         self._total.add(stored.first_index, stored.length, stored.columns)
 
 

@@ -1,4 +1,4 @@
-"""What a rank tells the others of itself, and when: a row every second, a part every minute and at the end."""
+"""What a rank tells the others of itself, and when: a row as often as it scores, a part a minute and at the end."""
 
 import time
 import zlib
@@ -32,7 +32,7 @@ class Telling:
     def __init__(self, crew: Crew, recorder: Recorder, start: RunStart) -> None:
         self.notes: list[str] = []
         """What could not be told."""
-        self._crew = crew
+        self.crew = crew
         self._recorder = recorder
         self._start = start
         self._maker = PartMaker(crew.hostname, crew.identity.rank, crew.run_id)
@@ -48,12 +48,12 @@ class Telling:
         if self.notes:
             return
         try:
-            scored.correct(self._crew.offset_ns())
+            scored.correct(self.crew.offset_ns())
             self._recorder.clock_correction_ns = scored.correction_ns
-            self._crew.tell(scored.live(placement, has_ended=False))
+            self.crew.tell(scored.live(placement, has_ended=False))
             if self._is_due(time.monotonic()):
                 self._recorder.placement = placement
-                self._crew.send(self._part(self._recorder.content(self._start), scored, placement))
+                self.crew.send(self._part(self._recorder.content(self._start), scored, placement))
         except Exception as error:  # noqa: BLE001 - scoring and recording go on
             self._note(error)
 
@@ -70,8 +70,8 @@ class Telling:
         """
         try:
             if scored is not None:
-                self._crew.tell(scored.live(placement, has_ended=True))
-            sends_hosts = self._crew.reads_host and self._crew.identity.world <= MOST_HOST_ROWS
+                self.crew.tell(scored.live(placement, has_ended=True))
+            sends_hosts = self.crew.reads_host and self.crew.identity.world <= MOST_HOST_ROWS
             encoded = encode_hosts(hosts) if sends_hosts else b""
             content = self._recorder.content(self._start, end)
             return self._part(content, scored, placement, is_final=True, hosts=encoded)
@@ -94,11 +94,11 @@ class Telling:
 
     def _is_due(self, now_s: float) -> bool:
         """Return whether a part should be made now: the last one has arrived, and its minute is over."""
-        if self._crew.leads:  # it has the collector beside it: the last part is enough
+        if self.crew.leads:  # it has the collector beside it: the last part is enough
             return False
         if self._due_s is None:
-            self._due_s = now_s + FIRST_PART_S * (1.0 + _spread(self._crew.hostname, self._crew.identity.rank))
-        if now_s < self._due_s or not self._crew.is_ready:
+            self._due_s = now_s + FIRST_PART_S * (1.0 + _spread(self.crew.hostname, self.crew.identity.rank))
+        if now_s < self._due_s or not self.crew.is_ready:
             return False
         self._due_s = max(self._due_s, now_s - PART_S) + PART_S
         return True

@@ -13,6 +13,9 @@ SAME_CAP_W = 0.5
 """A mean limit is kept in mW per window: it never differs by so much from a cap that held all the time."""
 REPLAY_WIDTH = 24
 """Columns for what is replayed: of a long path the end tells more."""
+MANY = 10_000
+"""Numbers from here on are grouped by commas."""
+LARGE_UNITS = (("GB", 1e9), ("MB", 1e6))
 LABEL_WIDTH = 40
 """More of a label would push the command and how it ended out of the title."""
 
@@ -229,12 +232,23 @@ def own_cost(cost: Cost, source: SourceInfo) -> Iterator[str]:
     if cost.cpu_pct_of_core is not None:
         of_each = " per rank" if many else ""
         most = f", at most {cost.cpu_max_pct_of_core:.1f}" if many and cost.cpu_max_pct_of_core is not None else ""
-        yield f"{cost.cpu_s:.2f} s CPU = {cost.cpu_pct_of_core:.1f} % of a core{of_each}{most}"
+        cpu = f"{cost.cpu_s:,.0f}" if (cost.cpu_s or 0.0) >= MANY else f"{cost.cpu_s:.2f}"
+        yield f"{cpu} s CPU = {cost.cpu_pct_of_core:.1f} % of a core{of_each}{most}"
     if cost.rss_max_bytes is not None:
         yield f"{'at most ' if many else ''}{cost.rss_max_bytes / 1e6:.0f} MB{' per rank' if many else ''}"
     if source.interval_mean_s is not None:
         late = f", {source.late_reads_count} reads late" if source.late_reads_count else ""
         sums = ", scored from sums" if source.resolution == "sums" else ""
-        yield f"{source.name}: {source.readings_count} readings of {source.interval_mean_s:.2f} s{late}{sums}"
+        yield f"{source.name}: {_count(source.readings_count)} readings of {source.interval_mean_s:.2f} s{late}{sums}"
     if cost.recording_bytes is not None:
-        yield f"recording {cost.recording_bytes / 1e3:.0f} kB"
+        yield f"recording {_amount(cost.recording_bytes)}"
+
+
+def _count(count: int) -> str:
+    return f"{count:,}" if count >= MANY else f"{count}"
+
+
+def _amount(count: int) -> str:
+    """Return bytes in the unit that keeps them readable."""
+    unit, size = next(((unit, size) for unit, size in LARGE_UNITS if count >= 10 * size), ("kB", 1e3))
+    return f"{count / size:,.0f} {unit}"

@@ -8,7 +8,7 @@ from satscore.core.gate import RANKS_MISSING
 from satscore.core.own_notes import gpu_number, gpu_numbers
 from satscore.core.rank_row import RankName
 from satscore.core.summary import Extreme, Summary
-from satscore.core.summary_gpu import UnusedGpu
+from satscore.core.summary_gpu import KnownBy, UnusedGpu
 
 MOST_NAMES = 4
 MANY_GPUS = 8
@@ -21,6 +21,13 @@ CAUSES = {
     "same_clock": "not by its clock",
     "unknown": "",
 }
+WHY_UNUSED: dict[KnownBy, str] = {
+    "process": "not used by the command",
+    "local_rank": "left to other ranks of the node",
+    "claimed": "counted by another rank",
+    "environment": "not shown to the command's processes",
+}
+"""Where several hold, the first is said."""
 
 
 def names(of: Sequence[RankName], summary: Summary, *, with_host: bool = False) -> str:
@@ -54,7 +61,7 @@ def over_gpus(summary: Summary) -> Iterator[str]:
     """Yield how many GPUs there are, the worst, the best, of many also quantiles."""
     job = summary.job
     unscored = job.gpus_count - job.gpus_scored_count
-    head = f"{job.gpus_count}" + (f" ({unscored} without a score)" if unscored else "")
+    head = f"{job.gpus_count:,}" + (f" ({unscored} without a score)" if unscored else "")
     if job.worst is None or job.best is None:
         yield head
         return
@@ -109,15 +116,20 @@ def unused(summary: Summary) -> str:
     gpus = list(_unused(summary))
     if not gpus:
         return ""
-    many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
+    many = f"{len(gpus)} GPU" if len(gpus) == 1 else f"{len(gpus):,} GPUs"
     which = f"GPU {gpu_numbers(gpus)}" if summary.job.ranks_count == 1 else many
-    is_shown = any(gpu.known_by != "environment" for gpu in gpus)
-    why = "not used by the command" if is_shown else "not shown to the command's processes"
+    ways = {gpu.known_by for gpu in gpus}
+    why = next(text for known_by, text in WHY_UNUSED.items() if known_by in ways)
     return f"{which} {'is' if len(gpus) == 1 else 'are'} visible but {why}: not scored"
 
 
 def _unused(summary: Summary) -> Iterator[UnusedGpu]:
-    """Yield the GPUs that no rank counts, once each: where ranks share a node, each sees the GPUs of the others."""
+    """Yield the GPUs that no rank counts, once each: where ranks share a node, each sees the GPUs of the others.
+
+    Where not all ranks are listed nobody knows which of them count a GPU.
+    """
+    if len(summary.ranks) < summary.job.ranks_count:
+        return
     seen: set[tuple[str, str | None]] = {
         (rank.hostname, gpu.uuid) for rank in summary.ranks for gpu in rank.gpus if gpu.uuid
     }

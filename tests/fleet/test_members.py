@@ -189,6 +189,20 @@ def test_a_taken_port_is_a_note_and_rank_0_is_still_collected(tmp_path):
         assert gpu_seconds(collector.collected().series) == 2
 
 
+def test_nobody_waits_for_a_collector_that_cannot_listen(tmp_path):
+    with socket.create_server(("0.0.0.0", 0)) as taken, job(tmp_path / "run", 2) as ranks:
+        collector = ranks.collector(listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        wait_for(lambda: collector.collected().notes, "the note")
+        collector.wait(time.monotonic() + 3600, NEVER)  # there is a second rank, which will never come
+        assert collector.collected().parts == {}
+
+
+def test_an_address_that_is_none_is_a_note_and_no_traceback(tmp_path):
+    with job(tmp_path / "run", 2) as ranks:
+        member = ranks.member(1, collector="nowhere")
+        wait_for(lambda: "'nowhere' is no address" in member.notes()[0], "the reason")
+
+
 def test_a_rank_that_is_started_twice_counts_once_and_is_named(tmp_path):
     with job(tmp_path / "run", 2) as ranks:
         collector, first = ranks.collector(), ranks.member(1, "n0")

@@ -48,3 +48,38 @@ def test_summary_does_not_wait_for_a_frozen_disk(volume: Path, tmp_path: Path) -
         assert wrapper.wait(TIMEOUT_S) == 3
     assert b"readings" in said.read_bytes()
     assert finish([*PROGRAM, "report", str(run)]).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_ranks_of_a_job_are_summed_up_beside_a_frozen_disk(volume: Path, tmp_path: Path) -> None:
+    said = tmp_path / "stderr"
+    places = {"PMIX_NAMESPACE": "ns", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+    wrappers = []
+    with said.open("wb") as stderr:
+        for rank in ("0", "1"):
+            freezes = f"sleep 1; fsfreeze -f {volume}; sleep 7" if rank == "0" else "sleep 5"
+            added = places | {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank}
+            wrappers.append(
+                subprocess.Popen(
+                    [
+                        *PROGRAM,
+                        "--source",
+                        "sim",
+                        "--out",
+                        str(volume / "run"),
+                        "--",
+                        "sh",
+                        "-c",
+                        f"sleep 4; {freezes}",
+                    ],
+                    stderr=stderr,
+                    env=environment(SATSCORE_EXIT_WAIT_S="6", **added),
+                )
+            )
+        try:
+            wait_for(lambda: b"2 ranks on 1 node" in said.read_bytes(), "the summary, with the disk still frozen", 40.0)
+            assert b"files not (all) written in time" in said.read_bytes()
+        finally:
+            tool("fsfreeze", "-u", str(volume))
+            statuses = [wrapper.wait(TIMEOUT_S) for wrapper in wrappers]
+    assert statuses == [0, 0]

@@ -67,7 +67,7 @@ def test_all_ranks_are_in_it(job: Job) -> None:
     assert (of_job["ranks_missing_count"], of_job["ranks_failed_count"], of_job["ranks_lost_count"]) == (0, 0, 0)
     assert all(rank["exit_code"] == 0 for rank in job.summary["ranks"])
     assert job.summary["run"]["job"]["launcher"] == "slurm"
-    assert job.summary["run"]["job"]["world"] == RANKS
+    assert job.summary["run"]["job"]["ranks_count"] == RANKS
 
 
 def test_the_slow_gpu_is_named_by_rank_and_node(job: Job) -> None:
@@ -178,7 +178,7 @@ def test_requeued_job_has_a_run_for_each_start(rig: Rig, folder: Path) -> None:
     rig.tell("scontrol", "update", f"jobid={job}", "StartTime=now")
     assert rig.wait_job(job) == 0
     assert [run.name for run in run_directories(folder)] == [f"rig-{job}.0", f"rig-{job}.0-r1"]
-    assert summary_of(run_directories(folder)[1])["run"]["job"]["restart"] == 1
+    assert summary_of(run_directories(folder)[1])["run"]["job"]["restarts_count"] == 1
 
 
 def test_tasks_of_an_array_have_a_run_each(rig: Rig, folder: Path) -> None:

@@ -17,9 +17,9 @@ from tests.slurm.runs import blocks, ranks_of, report, run_directory, summary_of
 
 pytestmark = pytest.mark.slurm
 
-HERE = ("-N2", "-n4", "-wnode1,node2")
+HERE = ("-N2", "--ntasks-per-node=2", "-wnode1,node2")
 RANKS = [(0, "node1"), (1, "node1"), (2, "node2"), (3, "node2")]
-FAR = ("-N2", "-n4", "-wnode3,node4")
+FAR = ("-N2", "--ntasks-per-node=2", "-wnode3,node4")
 FAR_RANKS = [(0, "node3"), (1, "node3"), (2, "node4"), (3, "node4")]
 LOST_NODE = "node4"
 READ_S = 12.0
@@ -35,7 +35,7 @@ class Lost:
     ended: Ended
 
     def summary(self) -> dict[str, Any]:
-        """What rank 0 wrote at the end; Slurm's ends before that."""
+        """What rank 0 wrote at the end, perhaps after srun has ended."""
         file = run_directory(self.folder) / "summary.json"
         wait_for(file.exists, f"{file}")
         return summary_of(file.parent)
@@ -93,9 +93,16 @@ def wrapper_is_killed(rig: Rig, folder: Path, rank: int) -> Ended:
 def wrapper_of(rig: Rig, job: str, rank: int) -> int:
     """The process id, on this machine, of a rank's satscore."""
     wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
-    pids = [int(line.partition(":")[0]) for line in rig.leftovers()]
     # a helper process of satscore has it for a parent
-    return min(pid for pid in pids if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")))
+    return min(int(pid) for pid, _, _ in (line.partition(":") for line in rig.leftovers()) if wanted <= variables(pid))
+
+
+def variables(pid: str) -> set[bytes]:
+    """The environment of a process; none of one that has just ended."""
+    try:
+        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
 
 
 EVENTS: dict[str, Callable[[Rig, Path], Ended]] = {
@@ -118,6 +125,7 @@ def lost(shaped: Rig) -> Iterator[dict[str, Lost]]:
     try:
         yield {name: Lost(rig=shaped, folder=folders[name], ended=future.result()) for name, future in futures.items()}
     finally:
+        shaped.tell("scancel", "--user=root")
         wait_for(lambda: not shaped.leftovers(), "the last process of satscore to end")
         shaped.boot(LOST_NODE)
 

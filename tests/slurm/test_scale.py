@@ -58,8 +58,8 @@ def test_one_correct_block(rig: Rig, folder: Path, capsys: pytest.CaptureFixture
     looks = ["sh", "-c", f'until [ -e "{gate}" ]; do sleep 2; done; {PRIVATE}', str(folder)]
     job = rig.start([*spread, *counted(folder, *under(), *looks)], folder, variables={"SATSCORE_EXIT_WAIT_S": "120"})
     wait_joined(folder, world, LIMIT_S)
-    time.sleep(READ_S)
     began_s = job.so_far().took_s
+    time.sleep(READ_S)
     gate.touch()
     ended = job.wait(LIMIT_S)
     assert ended.status == 0, ended.stderr[-3000:]

@@ -1,6 +1,8 @@
 """srun and sbatch end with satscore as they end without it, whatever becomes of the ranks."""
 
+import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,9 +45,16 @@ def test_status_of_ranks(rig: Rig, folder: Path, one: str, others: str, status: 
 
 
 def lines(said: str) -> list[str]:
-    """What srun said of the tasks, in any order."""
-    kept = [line for line in said.splitlines() if line.startswith("srun: error") and "launch" not in line]
-    return sorted(kept)
+    """What srun said of each task; it joins tasks of a node that end alike and at once."""
+    found = re.findall(r"(?m)^srun: error: (\S+) tasks? ([\d,-]+): (.*)$", said)
+    return sorted(f"{node} {task}: {what}" for node, tasks, what in found for task in numbers(tasks))
+
+
+def numbers(text: str) -> Iterator[int]:
+    """The numbers of ``0,2-4``."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 def test_program_that_is_not_there(rig: Rig, folder: Path) -> None:

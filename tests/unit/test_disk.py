@@ -43,3 +43,21 @@ def test_work_that_fails_is_told_and_the_next_is_done():
     disk.finish()
     assert disk.failures == ["ValueError: odd"]
     assert done == ["next"]
+
+
+def test_finish_waits_no_longer_than_asked_and_may_be_asked_again():
+    disk, goes_on, begun, done = DiskThread(), threading.Event(), threading.Event(), list[int]()
+
+    def hang() -> None:
+        begun.set()
+        goes_on.wait()
+
+    disk.submit(hang)
+    begun.wait()
+    for i in range(WAITING_MAX):
+        disk.submit(partial(done.append, i))
+    assert not disk.finish(0.0)  # not even the word of the end finds room
+    goes_on.set()
+    assert disk.finish()
+    assert disk.finish(0.0)
+    assert done == list(range(WAITING_MAX))

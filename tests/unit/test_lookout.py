@@ -304,9 +304,9 @@ def test_a_rank_takes_the_gpu_of_its_number_and_reads_all(looks):
     )
     everything = dict.fromkeys("0123", "visible")
     assert told == [
-        [{"1": "assumed"}, 4],
-        [{"2": "assumed"}, 4],
-        [{"3": "assumed"}, 2],
+        [{"1": "local_rank"}, 4],
+        [{"2": "local_rank"}, 4],
+        [{"3": "local_rank"}, 2],
         [{"2": "visible"}, 1],
         [everything, 4],
         [everything, 4],
@@ -336,7 +336,7 @@ def test_an_environment_that_shows_what_all_ranks_see_tells_nothing(looks):
     emit([first, looked(watched), looked(rank(CUDA_VISIBLE_DEVICES="2,3"))])
     """)
     )
-    assert told == [{"1": "assumed"}, {"3": "environment"}, {"3": "environment"}]
+    assert told == [{"1": "local_rank"}, {"3": "environment"}, {"3": "environment"}]
 
 
 def test_a_gpu_that_another_rank_of_the_job_holds_is_not_counted_until_the_command_is_seen_there(looks):
@@ -358,7 +358,7 @@ def test_a_gpu_that_another_rank_of_the_job_holds_is_not_counted_until_the_comma
     emit([before, unseen, seen, held, gpus(other.update([uuid(1)]))])
     """)
     )
-    assert told == [[{}, [1], {"1": "assumed"}], [{}, [1]], {"1": "process"}, [[1]], []]
+    assert told == [[{}, [1], {"1": "local_rank"}], [{}, [1]], {"1": "process"}, [[1]], []]
 
 
 # --- the thread

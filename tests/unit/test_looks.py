@@ -276,15 +276,15 @@ def reasons(placement: Placement) -> list[str | None]:
 
 
 RANKS = [
-    ("nothing known", [], ["local_rank", "assumed", "local_rank"]),
+    ("nothing known", [], ["local_rank", "local_rank", "local_rank"]),
     ("the choice was right", [look(FOREIGN, OURS, FOREIGN)], ["process", "process", "process"]),
     ("a rank on another GPU", [look(OURS, FOREIGN, EMPTY)], ["process", "process", "process"]),
     ("and the chosen one works for whoever is hidden", [look(OURS, HIDDEN, EMPTY)], ["process", "process", "process"]),
     ("or its list is refused", [look(OURS, None, EMPTY)], ["process", "process", "process"]),
     ("two GPUs", [look(OURS, OURS, FOREIGN)], ["process", "process", "process"]),
-    ("nobody recognised", [look(HIDDEN, HIDDEN, HIDDEN)], ["local_rank", "assumed", "local_rank"]),
-    ("others only", [look(FOREIGN, FOREIGN, EMPTY)], ["local_rank", "assumed", "local_rank"]),
-    ("shown all", [look(a="visible", b="visible", c="visible")], ["local_rank", "assumed", "local_rank"]),
+    ("nobody recognised", [look(HIDDEN, HIDDEN, HIDDEN)], ["local_rank", "local_rank", "local_rank"]),
+    ("others only", [look(FOREIGN, FOREIGN, EMPTY)], ["local_rank", "local_rank", "local_rank"]),
+    ("shown all", [look(a="visible", b="visible", c="visible")], ["local_rank", "local_rank", "local_rank"]),
     ("shown its own", [look(b="environment")], ["environment", "environment", "environment"]),
     ("shown another", [look(c="environment", a="visible")], ["environment", "environment", "environment"]),
     ("shown, then seen", [look(c="environment"), look(EMPTY, OURS, EMPTY)], ["process", "process", "process"]),
@@ -303,7 +303,9 @@ def test_what_a_rank_uses_of_what_all_see(looks, expected, used):
     how, why = uses(placement, A, B, C), reasons(placement)
     assert [i for i in range(3) if how[i]] == used
     assert [how[i] or why[i] for i in range(3)] == expected
-    assert placement.goes_by_local_rank == ("assumed" in how)
+    assert placement.goes_by_local_rank == ("local_rank" in how)
+    numbered = msgspec.structs.replace(placement, assumed=True)
+    assert uses(numbered, A, B, C) == ["assumed" if one == "local_rank" else one for one in how]
     assert placement.use_of(None, worked=True) is None
     gpus = [GpuInfo(index=i, uuid=uuid) for i, uuid in enumerate(UUIDS)]
     assert certain_gpus(placement, gpus) == [i for i in used if how[i] == "process"]

@@ -323,7 +323,7 @@ def test_ranks_that_see_all_gpus_of_their_node_count_each_once(tmp_path, kept):
         ["GPU-nid1-0", "GPU-nid1-1"],
         [],
     ]
-    note = "GPU GPU-nid0-0 on nid0 was claimed by ranks 0, 1: it counts once, for rank 0"
+    note = "GPU GPU-nid0-0 on nid0 was counted by ranks 0, 1: it counts once, for rank 0"
     assert note in summary.notes
     once = rebuild(kept(tmp_path / "once", [ranks[0], ranks[2]])).summary
     assert summary.job.score == once.job.score
@@ -462,3 +462,60 @@ def test_a_large_job_with_everything_wrong_has_short_notes():
     assert (found.missing_count, found.failed_count, found.lost_count) == (5376, 1792, 1792)
     notes = attendance_notes(10_752, [fate.rank for fate in fates], {}, found)
     assert all(len(note) < 700 for note in notes)
+
+
+# --- ranks that each see every GPU of their node
+
+
+def bound_by_number(ranks: list[RankRun], taken: int) -> list[RankRun]:
+    """Return the ranks of one node such that the number of each picks its GPU; ``taken`` is how many there are."""
+    out = []
+    for one in ranks[:taken]:
+        assert one.run is not None
+        gpus = one.run.header.gpus
+        looked = tuple(GpuLooks(uuid=gpu.uuid or "", nvml_index=gpu.nvml_index) for gpu in gpus)
+        out.append(one.with_(placement=Placement(gpus=looked, local_choice=(gpus[one.rank].uuid or "",))))
+    return out
+
+
+def node_of_four(world: int = 4) -> list[RankRun]:
+    gpus = [msgspec.structs.replace(H200_INFO, index=i, nvml_index=i, uuid=f"GPU-{i}") for i in range(4)]
+    runs = [measured([(1.0, E1)] * 12, gpus=gpus, hostname="nid0", rank=rank) for rank in range(world)]
+    return [RankRun(run=run, content=content_of(rank, world, "nid0", local=rank)) for rank, run in enumerate(runs)]
+
+
+@KEPT
+def test_ranks_that_each_see_four_gpus_count_one_each_and_nothing_is_said_of_the_others(tmp_path, kept):
+    summary = rebuild(kept(tmp_path / "run", bound_by_number(node_of_four(), 4))).summary
+    assert [[(gpu.index, gpu.use) for gpu in rank.gpus] for rank in summary.ranks] == [
+        [(i, "local_rank")] for i in range(4)
+    ]
+    assert {gpu.known_by for rank in summary.ranks for gpu in rank.gpus_unused} == {"local_rank"}
+    assert sum(len(rank.gpus_unused) for rank in summary.ranks) == 12
+    text = render(summary)
+    assert "visible but" not in text
+    assert "CUDA_DEVICE_ORDER" not in "".join(summary.notes), "the GPUs are alike: their order is no question"
+    assert "GPUs       4: worst" in text
+
+
+def test_gpus_that_no_rank_of_the_node_takes_are_said(tmp_path):
+    summary = rebuild(kept_as_sums(tmp_path / "run", bound_by_number(node_of_four(2), 2))).summary
+    assert "2 GPUs are visible but left to other ranks of the node: not scored" in render(summary)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "said"),
+    [
+        (range(4), "other ranks count the GPUs that were read (GPU 0, 1, 2, 3)"),
+        (range(1), "the GPUs that were read are left to other ranks of the node (GPU 0, 1, 2, 3)"),
+    ],
+)
+def test_a_rank_whose_gpus_are_all_anothers_says_so(tmp_path, claimed, said):
+    ranks = bound_by_number(node_of_four(2), 2)
+    placement = ranks[1].content.placement
+    assert placement is not None
+    uuids = tuple(f"GPU-{i}" for i in claimed)
+    choice = ("GPU-0",) if len(claimed) == 1 else tuple(uuids)
+    ranks[1] = ranks[1].with_(placement=msgspec.structs.replace(placement, local_choice=choice, claimed=uuids))
+    summary = rebuild(kept_as_sums(tmp_path / "run", ranks)).summary
+    assert summary.ranks[1].score.missing["score_pct"] == said

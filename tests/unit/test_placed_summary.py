@@ -96,7 +96,10 @@ def test_the_block_says_only_what_is_known_of_unused_gpus():
 def test_unused_gpus_of_several_ranks_are_counted(count, said):
     summary = summary_of(MIXED, placed(*range(4 - count), foreign=True))
     job = msgspec.structs.replace(summary.job, ranks_count=2)
-    assert f" {said}" in render(msgspec.structs.replace(summary, job=job))
+    one = summary.ranks[0]
+    ranks = [one, msgspec.structs.replace(one, rank=1, gpus=[], gpus_unused=[])]
+    assert f" {said}" in render(msgspec.structs.replace(summary, job=job, ranks=ranks))
+    assert "visible" not in render(msgspec.structs.replace(summary, job=job)), "an unlisted rank may count them"
 
 
 def test_work_where_nobody_was_seen_counts_and_is_said():

@@ -231,6 +231,7 @@ def test_sums_are_rewritten_every_minute_and_sooner_at_first(tmp_path, monkeypat
         now_s[0] = 1.0 + 5.0 * step
         kept.at(now_s[0])
     kept.keeper.finish(kept.rank, None)
+    kept.keeper.settle()
     assert times == [1, 6, 11, 21, 41, 81, 141, 201, 261, 296]
 
 
@@ -252,6 +253,7 @@ def test_a_disk_that_is_full_ends_the_recording_and_not_the_run(tmp_path, monkey
         kept.at(30)
         assert kept.recorder.notes == [note]
     kept.keeper.finish(kept.rank, None)  # there is space again
+    kept.keeper.settle()
     assert kept.recorder.notes == []
     assert kept.recorder.bytes_written == path.stat().st_size
 
@@ -275,6 +277,7 @@ def test_run_json_knows_the_placement_by_which_sums_are_grouped(tmp_path):
     kept.keeper.placement(placed(1))
     kept.at(1)
     kept.keeper.finish(kept.rank, placed(1, 3))
+    kept.keeper.settle()
     assert read_run_file(tmp_path / "run").placement == placed(1, 3)
     assert rebuild(tmp_path / "run").summary.job.gpus_count == 2
 
