@@ -229,7 +229,7 @@ exit codes:
 
 def option_lines(options: "Iterable[Option]") -> "list[str]":
     """Return a line of help per option."""
-    return [f"  {option.flag + ' ' + option.metavar:<18}{option.text}" for option in options]
+    return [f"  {option.flag + ' ' + option.metavar:<22}{option.text}" for option in options]
 
 
 def help_text() -> str:
@@ -241,8 +241,8 @@ def help_text() -> str:
         "",
         "options:",
         *option_lines(OPTIONS),
-        f"  {'--version':<18}print the version",
-        f"  {'-h, --help':<18}print this",
+        f"  {'--version':<22}print the version",
+        f"  {'-h, --help':<22}print this",
         "Every option has a variable: --period 0.5 is SATSCORE_PERIOD=0.5; the option wins.",
         "",
     ]

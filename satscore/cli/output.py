@@ -11,6 +11,7 @@ from satscore.record.files import write_requested
 
 _STDOUT_FD = 1
 NO_TERMINAL_WIDTH = 100
+LEAST_WIDTH = 40
 
 
 def write_stdout(text: str) -> None:
@@ -30,11 +31,16 @@ def write_stdout(text: str) -> None:
 
 
 def terminal_width(descriptor: int = _STDOUT_FD) -> int:
-    """Return the columns of the terminal behind a descriptor; NO_TERMINAL_WIDTH where there is none."""
+    """Return the columns of the terminal behind a descriptor; without one those of COLUMNS, or NO_TERMINAL_WIDTH.
+
+    A launcher puts a pipe between its ranks and the terminal.
+    """
     try:
         return os.get_terminal_size(descriptor).columns
     except OSError:
-        return NO_TERMINAL_WIDTH
+        stated = os.environ.get("COLUMNS", "")
+        is_number = stated.isascii() and stated.isdecimal() and 0 < len(stated) < 5
+        return max(LEAST_WIDTH, int(stated)) if is_number else NO_TERMINAL_WIDTH
 
 
 def write_file(name: str, data: bytes) -> None:

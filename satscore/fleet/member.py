@@ -118,6 +118,16 @@ class Member:
             shared.wait_until(lambda: not shared.others_wait or shared.has_left, stays_until_s, hurry)
         return shared.outbox.is_finished
 
+    def linger(self, deadline_monotonic_s: float, hurry: threading.Event) -> None:
+        """Wait until the collector has gone: it stays until it has said what there is to say.
+
+        Args:
+            deadline_monotonic_s: No longer than until then (time.monotonic).
+            hurry: Set, also while waiting: return soon.
+        """
+        shared = self._shared
+        shared.wait_until(lambda: not shared.has_way or shared.has_left, deadline_monotonic_s, hurry)
+
     def notes(self) -> list[str]:
         """Return what a user should know of it: one line each."""
         lines = self._shared.notes.lines()

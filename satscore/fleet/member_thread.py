@@ -103,6 +103,7 @@ class MemberThread:
         try:
             while not self._shared.is_closing:
                 self._step(time.monotonic())
+                self._note_has_way()
                 self._poll()
         except Exception as error:  # noqa: BLE001 - nothing of this may hurt the command
             self._shared.notes.add(f"this rank left the others ({type(error).__name__}: {error})")
@@ -186,6 +187,12 @@ class MemberThread:
         self._retry_s = now_s + (0.0 if uplink.is_ready else LOST_PAUSE_S)
         if uplink.is_direct and self._leader is not None:
             self._leader.tell_all(self._answer(now_s), now_s)
+
+    def _note_has_way(self) -> None:
+        has_way = self._uplink is not None and self._uplink.way is not None
+        if has_way != self._shared.has_way:
+            with self._shared.changing():
+                self._shared.has_way = has_way
 
     def _change_epoch(self, now_s: float) -> None:
         self._epoch += 1

@@ -85,6 +85,8 @@ class Shared:
         """When the collector's last word was, time.monotonic; None: there was none."""
         self.others_wait = False
         """This is the leader, and another rank's final part has not been acknowledged."""
+        self.has_way = False
+        """What is sent now gets to the collector."""
         self.is_finishing = False
         self.is_closing = False
         self.has_left = False

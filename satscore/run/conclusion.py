@@ -97,7 +97,8 @@ class Conclusion:
         try:
             return self._with_others(run, ending, exit_wait_s, publish)
         finally:
-            self._crew.close()
+            if not self._crew.leads:  # the others stay until this process has said all and ended
+                self._crew.close()
 
     def _alone(self, run: Measured, publish: Publish) -> list[str]:
         self._publish(self._summary(run, run.end(), self._start), publish)

@@ -26,6 +26,8 @@ COVERED_S = 150.0
 """So long after the collector's last word a rank keeps its own sums again."""
 LAST_WORD_S = 10.0
 """A collector that has been silent for so long is not waited for at the end."""
+LINGER_S = 1.0
+"""So long a rank stays until rank 0 has summed up; that one may go on with its command for hours."""
 YOUNG_S = 20.0
 """A collector that has not been found for so long is not there."""
 HURRIED_S = 0.6
@@ -189,7 +191,10 @@ class Crew:
         is_young = self._met_s is not None and time.monotonic() - self._met_s < YOUNG_S
         if member is None or (not is_young if heard_s is None else heard_s > LAST_WORD_S):
             return False
-        return member.finish(until_s, hurry)
+        is_delivered = member.finish(until_s, hurry)
+        if is_delivered:  # launchers end the other ranks once one has left, and rank 0 has yet to speak
+            member.linger(min(until_s, time.monotonic() + LINGER_S), hurry)
+        return is_delivered
 
     def gather(self, part: "Part", until_s: float, hurry: threading.Event) -> "Collected | None":
         """Wait for the last parts of all ranks; return what came, or None where nobody collects.

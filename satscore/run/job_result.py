@@ -15,7 +15,7 @@ from satscore.core.placement import NOTHING_KNOWN
 from satscore.core.state_check import check_series
 from satscore.core.summary import Summary
 from satscore.errors import RecordError
-from satscore.fleet.collector import Collected
+from satscore.fleet.ledger import Collected
 from satscore.fleet.wire import Part
 from satscore.record.files import FILE_MODE
 from satscore.record.host_file import host_file_name

@@ -110,7 +110,7 @@ class Telemetry:
     @property
     def judges(self) -> bool:
         """Whether the result of the whole job is this process's to judge (``--fail-under``)."""
-        return self._identity.rank == 0
+        return self._identity.rank == 0 or self._identity.key is None
 
     @property
     def _speaks(self) -> bool:

@@ -54,7 +54,8 @@ def run_start(
         group_by=options.group_by,
         python_version=platform.python_version(),
         kernel_version=platform.release(),
-        job=None if identity.launcher == "none" else job_identity(identity),
+        # Ranks that cannot find each other are summed up alone: none is missing.
+        job=None if identity.key is None else job_identity(identity),
     )
 
 
