@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from try_out import try_out
 from wheels import BundleError, Parts, Target, download, sort_wheel
 
 HERE = Path(__file__).resolve().parent
@@ -144,7 +145,7 @@ def targets(pythons: list[str], machines: list[str]) -> list[Target]:
         version = version_of(python) if "/" in python else python
         if version not in VERSIONS:
             raise BundleError(f"--python {python}: not one of {', '.join(VERSIONS)} or an interpreter of these")
-        compilers[version] = python if "/" in python else interpreter(version)
+        compilers[version] = str(Path(python).absolute()) if "/" in python else interpreter(version)
     return [
         Target(version=version, machine=machine, compiler=compiler)
         for version, compiler in sorted(compilers.items())
@@ -156,7 +157,7 @@ def make(tree: Tree, wanted: list[Target], wheels: Path | None) -> None:
     """Fill the folder.
 
     Raises:
-        BundleError: A wheel is missing, or a module does not compile.
+        BundleError: A wheel is missing, a module does not compile, or a Python that is here cannot use the bundle.
     """
     requirements, modules, data = read_project()
     tree.write("bin/satscore", (HERE / "start.py").read_bytes(), 0o755)
@@ -174,15 +175,17 @@ def make(tree: Tree, wanted: list[Target], wheels: Path | None) -> None:
             }
             parts = Parts(archived=dict(modules), files=dict(data))
             for file in files:
-                sort_wheel(file, parts)
+                sort_wheel(file, target, parts)
             archived = compile_modules(parts.archived, target.compiler, Path(scratch, "modules"))
-        write_target(tree, target, parts, archived)
+        sizes = write_target(tree, target, parts, archived)
+        tried = "tried" if try_out(tree.root, target, modules) else "not tried: no such Python here"
+        print(f"{target.tag}: {sizes}; {tried}")
     tree.write("manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
     tree.finish()
 
 
-def write_target(tree: Tree, target: Target, parts: Parts, archived: Mapping[str, bytes]) -> None:
-    """Write the parts of one target, and print how large they are."""
+def write_target(tree: Tree, target: Target, parts: Parts, archived: Mapping[str, bytes]) -> str:
+    """Write the parts of one target, and say how large they are."""
     write_archive(tree.root / "lib" / f"{target.tag}.zip", archived)
     for name, content in parts.files.items():
         tree.write(f"lib/{target.tag}/{name}", content, 0o755)
@@ -190,8 +193,8 @@ def write_target(tree: Tree, target: Target, parts: Parts, archived: Mapping[str
         tree.write(f"licenses/{name}", content)
     modules_mb = (tree.root / "lib" / f"{target.tag}.zip").stat().st_size / 1e6
     files_mb = sum(map(len, parts.files.values())) / 1e6
-    how = "" if target.compiler else f"; NOT COMPILED: no Python {target.version} here"
-    print(f"{target.tag}: modules {modules_mb:.1f} MB, shared objects and data {files_mb:.1f} MB{how}")
+    how = "" if target.compiler else ", NOT COMPILED"
+    return f"modules {modules_mb:.1f} MB{how}, shared objects and data {files_mb:.1f} MB"
 
 
 def main() -> None:

@@ -47,6 +47,11 @@ class Target:
         """What such a Python has in the names of its extension modules."""
         return f"cpython-{self.version.replace('.', '')}-{self.machine}-linux-gnu"
 
+    @property
+    def module_suffixes(self) -> tuple[str, ...]:
+        """How the names of extension modules end that such a Python imports: importlib's EXTENSION_SUFFIXES."""
+        return f".{self.tag}.so", ".abi3.so", ".so"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -81,7 +86,7 @@ def download(target: Target, requirements: Iterable[str], folder: Path, wheels: 
     return sorted(folder.glob("*.whl"))
 
 
-def sort_wheel(path: Path, parts: Parts) -> None:
+def sort_wheel(path: Path, target: Target, parts: Parts) -> None:
     """Add a wheel's files to the parts, without what no program runs."""
     files = {}
     with zipfile.ZipFile(path) as wheel:
@@ -94,6 +99,7 @@ def sort_wheel(path: Path, parts: Parts) -> None:
             files[place] = wheel.read(name)
     # Without a file of its own the licence is in the metadata and the comments, which are not compiled.
     has_licence = any(map(_is_licence, files))
+    used = {}
     for place, data in files.items():
         is_metadata = place.parts[0].endswith(".dist-info")
         if is_metadata and place.name == "METADATA":
@@ -101,7 +107,8 @@ def sort_wheel(path: Path, parts: Parts) -> None:
         if _is_licence(place) or place.name == "METADATA" or (place.suffix == ".py" and not has_licence):
             parts.licences[f"{path.stem}/{place}"] = data
         if not (is_metadata or _is_licence(place) or _is_stripped(place)):
-            _add(place, data, parts)
+            used[place] = data
+    _add(used, target, parts)
 
 
 def _is_licence(place: PurePosixPath) -> bool:
@@ -116,12 +123,27 @@ def _is_stripped(place: PurePosixPath) -> bool:
     return place.suffix in NOT_RUN or "tests" in place.parts or stem.endswith("_tests") or place.name == "py.typed"
 
 
-def _add(place: PurePosixPath, data: bytes, parts: Parts) -> None:
-    name = str(place)
-    if place.suffix != ".py" or name in READ_AS_DATA:
-        parts.files[name] = data
-    if place.suffix == ".py":
-        parts.archived[name] = data
-    elif place.suffix == ".so" and not place.parts[0].endswith(".libs"):
-        module = place.with_name(place.name.partition(".")[0] + ".py")
-        parts.archived[str(module)] = STUB.format(path=place).encode()
+def _add(used: dict[PurePosixPath, bytes], target: Target, parts: Parts) -> None:
+    compiled = _compiled_modules(used, target)
+    for place, data in used.items():
+        name = str(place)
+        if place.suffix != ".py" or name in READ_AS_DATA:
+            parts.files[name] = data
+        if place in compiled:
+            continue  # Cython compiles sources that may lie beside, as pyzmq's do: Python would not look at them
+        if place.suffix == ".py":
+            parts.archived[name] = data
+    for module, shared_object in compiled.items():
+        parts.archived[str(module)] = STUB.format(path=shared_object).encode()
+
+
+def _compiled_modules(places: Iterable[PurePosixPath], target: Target) -> dict[PurePosixPath, PurePosixPath]:
+    """Return where each compiled module lies, by the place of its source; of several, the one that Python takes."""
+    found: dict[PurePosixPath, PurePosixPath] = {}
+    modules = [place for place in places if place.suffix == ".so" and not place.parts[0].endswith(".libs")]
+    for suffix in target.module_suffixes:
+        for place in modules:
+            name = place.name.removesuffix(suffix)
+            if "." not in name:
+                found.setdefault(place.with_name(f"{name}.py"), place)
+    return found

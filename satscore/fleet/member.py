@@ -9,6 +9,8 @@ from satscore.fleet.shared import Shared
 from satscore.fleet.wire import MOST_BYTES, LiveRank, Part
 from satscore.record.meeting import Meeting
 
+SEARCH_S = 5.0
+"""A collector that is not found within this time is worth a note; shorter runs just end before."""
 LEADER_STAYS_S = 0.5
 """So much longer a leader whose own part has arrived stays for the ranks of its node: they end together, and
 each change of the leader costs the collector a handshake."""
@@ -40,6 +42,7 @@ class Member:
         self._collector = collector
         self._world = world
         self._shared = Shared(rank, run_id)
+        self._began_s = time.monotonic()
         self._thread: MemberThread | None = None
 
     @property
@@ -131,7 +134,8 @@ class Member:
     def notes(self) -> list[str]:
         """Return what a user should know of it: one line each."""
         lines = self._shared.notes.lines()
-        if self._thread is not None and self._shared.contact_s is None and not lines:
+        has_searched = time.monotonic() - self._began_s >= SEARCH_S
+        if self._thread is not None and self._shared.contact_s is None and has_searched and not lines:
             lines.append(f"no collector was found: {self._thread.search_reason}")
         return lines
 

@@ -1,9 +1,11 @@
 """The end of a run: its text and its files, and in a job the result of all ranks."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -12,9 +14,11 @@ from satscore.core.placement import Placement
 from satscore.core.readings import ReadingTable, concatenate
 from satscore.core.summary import Summary, encode
 from satscore.counters.source import Source
+from satscore.errors import RecordError
 from satscore.fleet.ledger import Collected
 from satscore.fleet.wire import Part
 from satscore.launch.request import RunOptions
+from satscore.record.marks_file import NOTHING_SAID, Said, read_marks
 from satscore.record.run_file import RunEnd, RunStart
 from satscore.run.aside import Aside
 from satscore.run.ending import Ending
@@ -90,6 +94,7 @@ class Conclusion:
             publish: Takes the text and the summary, again whenever they have changed.
         """
         if run.scored is not None:
+            self._telling.line_up(run.scored)
             run.scored.session.close()
         self._recorder.placement = run.placement
         if self._crew.is_alone:
@@ -178,7 +183,8 @@ class Conclusion:
         try:
             if collected is not None:
                 content, shown = self._recorder.content(self._start, end), str(directory) if directory else None
-                return summary_of_parts(content, collected, directory=shown, said=run.aside.said, models=self._models)
+                said = _said(run.aside.said, directory)
+                return summary_of_parts(content, collected, directory=shown, said=said, models=self._models)
         except Exception as error:  # noqa: BLE001 - what this rank knows is better than nothing
             end = msgspec.structs.replace(end, notes=[NOT_SUMMED.format(error=repr(error)), *end.notes])
         return self._summary(run, end, self._start)
@@ -193,3 +199,11 @@ class Conclusion:
         wanted = self._options.json if self._crew.leads else None
         problem = self._recorder.write_json(wanted, data) if wanted else None
         return [*problems, problem] if problem else problems
+
+
+def _said(own: Said, directory: Path | None) -> Said:
+    """Return what rank 0's command said, or where it said nothing, what that of the lowest rank that did has."""
+    if own == NOTHING_SAID and directory is not None:
+        with contextlib.suppress(RecordError):
+            return read_marks(directory)
+    return own

@@ -48,14 +48,22 @@ class Telling:
         if self.notes:
             return
         try:
-            scored.correct(self.crew.offset_ns())
-            self._recorder.clock_correction_ns = scored.correction_ns
+            self.line_up(scored)
             self.crew.tell(scored.live(placement, has_ended=False))
             if self._is_due(time.monotonic()):
                 self._recorder.placement = placement
                 self.crew.send(self._part(self._recorder.content(self._start), scored, placement))
         except Exception as error:  # noqa: BLE001 - scoring and recording go on
             self._note(error)
+
+    def line_up(self, scored: ScoredRank) -> None:
+        """Lay the windows on the clock of the job, once more before the last ones are closed.
+
+        Args:
+            scored: This rank, its session open.
+        """
+        scored.correct(self.crew.offset_ns())
+        self._recorder.clock_correction_ns = scored.correction_ns
 
     def last_part(
         self, end: RunEnd, scored: ScoredRank | None, placement: Placement | None, hosts: Hosts

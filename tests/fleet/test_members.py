@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from satscore.fleet import member_thread
-from satscore.fleet.member import Member
+from satscore.fleet.member import SEARCH_S, Member
 from tests.fleet.harness import (
     NEVER,
     connections_to,
@@ -95,11 +95,17 @@ def test_a_collector_that_comes_late_is_found(tmp_path):
         assert members[0].last_contact_s is not None
 
 
+def searched_longer(member):
+    member._began_s -= SEARCH_S
+
+
 def test_without_a_collector_nobody_waits_beyond_the_deadline_and_a_note_says_where_it_was_looked_for(tmp_path):
     with job(tmp_path / "run", 2) as ranks:
         member = ranks.member(1)
         member.send(part(1))
         assert not member.finish(time.monotonic() + 0.3, NEVER)
+        assert member.notes() == []  # shorter runs just end before
+        searched_longer(member)
         wait_for(lambda: "file system" in member.notes()[0], "the reason")
         assert str(tmp_path / "run") in member.notes()[0]
         assert len(member.notes()) == 1
@@ -200,6 +206,7 @@ def test_nobody_waits_for_a_collector_that_cannot_listen(tmp_path):
 def test_an_address_that_is_none_is_a_note_and_no_traceback(tmp_path):
     with job(tmp_path / "run", 2) as ranks:
         member = ranks.member(1, collector="nowhere")
+        searched_longer(member)
         wait_for(lambda: "'nowhere' is no address" in member.notes()[0], "the reason")
 
 
