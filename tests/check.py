@@ -1,8 +1,7 @@
 """All checks in one command: format, lint, types, import contracts, tests.
 
 ``python tests/check.py`` runs them in order and stops at the first that fails; ``--slow`` runs the
-suites marked slow after them, and those on a real Slurm where ``SATSCORE_SLURM_RIG`` names a rig (those of many
-nodes are among the slow ones).
+suites marked slow after them, and those on a real Slurm where ``SATSCORE_SLURM_RIG`` names a rig.
 """
 
 import argparse
@@ -20,8 +19,8 @@ CHECKS = (
     (str(BIN / "lint-imports"),),
     (sys.executable, "-m", "pytest", "-q", "-n", "2"),
 )
-SLOW = (sys.executable, "-m", "pytest", "-q", "-m", "slow")
-SLURM = (sys.executable, "-m", "pytest", "-q", "-n0", "-m", "slurm and not slow", "tests/slurm")
+SLOW = (sys.executable, "-m", "pytest", "-q", "-n", "2", "-m", "slow and not slurm")
+SLURM = (sys.executable, "-m", "pytest", "-q", "-n0", "-m", "slurm", "tests/slurm")  # one rig at a time
 
 
 def main() -> int:
