@@ -1,6 +1,7 @@
 """Whether a bundle works: it is tried by the Pythons that are here."""
 
 import ast
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from wheels import BundleError, Target
 
-ENVIRONMENT = {"SATSCORE_EXIT_WAIT_S": "60"}  # a summary comes, however loaded the machine is
+ENVIRONMENT = {"PATH": os.defpath, "SATSCORE_EXIT_WAIT_S": "60"}  # a summary comes, however loaded the machine is
 OPTIONS = ("-B", "-I", "-S")
 """As in the first line of start.py."""
 IMPORT_ALL = """

@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.process.harness import PATIENT, ROOT, finish, sampled
+from tests.process.harness import PATIENT, ROOT, TIMEOUT_S, finish, sampled
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +110,28 @@ def test_a_run_is_scored_with_nothing_in_the_environment_but_a_python(bundle, tm
     assert json.loads((tmp_path / "s.json").read_bytes())["headline"]["score_pct"] > 0
 
 
+@pytest.mark.parametrize("version", USED)
+def test_the_ranks_of_a_job_print_one_block(bundle, tmp_path, version):
+    """Only such ranks import ZeroMQ, and a rank that cannot is summed up alone."""
+    ranks = []
+    try:
+        for rank in range(2):
+            places = {"RANK": rank, "SIZE": 2, "LOCAL_RANK": rank, "LOCAL_SIZE": 2}
+            env = {f"OMPI_COMM_WORLD_{name}": str(value) for name, value in places.items()}
+            env |= {"PATH": str(PYTHONS[version].parent), "PMIX_NAMESPACE": "ns-7", **PATIENT}
+            words = [program(bundle), *SIM, "--", *sampled(1.5)]
+            ranks.append(subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True))
+        first, second = (rank.communicate(timeout=3 * TIMEOUT_S)[1] for rank in ranks)
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert "2 ranks on 1 node" in first
+    assert "do not know of each other" not in first
+    assert second == ""
+
+
 def test_an_empty_environment_is_enough(bundle, tmp_path):
     if version_of(Path("/usr/bin/python3")) not in USED:
         pytest.skip("without PATH the system's python3 is found, and that is none of those that are here")
@@ -197,6 +220,39 @@ def test_both_machines_are_served(bundle):
             with zipfile.ZipFile(folder.with_suffix(".zip")) as archive:
                 names = set(archive.namelist())
             assert {"satscore/cli/main.pyc", "numpy/__init__.pyc", "numpy/_core/_multiarray_umath.pyc"} <= names
+
+
+def test_a_shared_object_goes_before_the_source_beside_it(bundle):
+    """As it does for Python, where a wheel has both; Cython compiles sources, too."""
+    for archive in (bundle / "lib").glob("*.zip"):
+        folder = archive.with_suffix("")
+        modules = [path.relative_to(folder) for path in folder.rglob("*.so") if not path.parent.name.endswith(".libs")]
+        assert any(path.name.startswith("_zmq.") for path in modules)
+        with zipfile.ZipFile(archive) as opened:
+            for path in modules:
+                compiled = opened.read(str(path.with_name(path.name.partition(".")[0] + ".pyc")))
+                assert f"/{path}".encode() in compiled
+
+
+def test_a_bundle_that_does_not_work_here_is_not_made(tmp_path):
+    """With wheels that hold one module each, and one of them raises."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [wanted.partition(">")[0].replace("-", "_") for wanted in project["dependencies"]]
+    for name in names:
+        with zipfile.ZipFile(tmp_path / f"{name}-99.0-py3-none-any.whl", "w") as wheel:
+            module = {"pyzmq": "zmq", "nvidia_ml_py": "pynvml"}.get(name, name)
+            wheel.writestr(f"{module}.py", 'raise ImportError("of this wheel")\n' if module == "msgspec" else "")
+            information = f"{name}-99.0.dist-info"
+            wheel.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n")
+            wheel.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{information}/RECORD", "")
+    out = tmp_path / "out"
+    options = ("--python", sys.executable, "--arch", os.uname().machine, "--wheels", str(tmp_path))
+    done = finish([*MAKE, "--out", str(out), *options])
+    assert done.returncode == 1
+    assert f"{out}: not made: {sys.executable} cannot import all of cpython-".encode() in done.stderr
+    assert b"ImportError: of this wheel" in done.stderr.splitlines()[-1]
+    assert not out.exists()
 
 
 def test_licences_are_kept(bundle):
