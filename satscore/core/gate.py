@@ -115,7 +115,8 @@ def _other_gpus(summary: "Summary") -> str | None:
     unread = [gpu for rank in summary.ranks for gpu in rank.gpus_unread]
     if unread:
         names = [gpu.uuid if gpu.nvml_index is None else str(gpu.nvml_index) for gpu in unread]
-        which = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        which = ", ".join(names[:MOST_NAMED]) + more
         verb = "uses" if unread[0].known_by == "process" else "is shown"
         return f"not judged: the command {verb} GPU {which}, which nobody reads"
     if any(finding.id == "GPU_SHARED" for finding in summary.findings):

@@ -89,7 +89,9 @@ def advice(command: Sequence[str]) -> str:
         return ""
     if any(_name(word) == "satscore" for word in _without_prefixes(command)):
         if name != "srun" and name not in _SUBMITTING | _REMOTE:  # its ranks here descend from us
-            return f"satscore before {name} scores this node only and keeps the ones behind it from measuring: leave it out"
+            return (
+                f"satscore before {name} scores this node only, and those behind it do not measure: leave this one out"
+            )
         return f"satscore before {name} sees this node only: the one behind {name} scores the ranks, leave this one out"
     if name in _SUBMITTING:
         return f"satscore before {name} sees the submission, not the job: put it into the job: srun satscore -- CMD"

@@ -26,9 +26,9 @@ from satscore.core.wire import (
     decode_series,
     encode_gpus,
     encode_series,
-    split_names,
 )
 from satscore.errors import RecordError
+from satscore.record.last_names import LAST_NAMES
 from satscore.record.run_file import StreamHeader
 from satscore.record.some_bytes import FileBytes, PackedBytes
 from satscore.record.sums_head import GpuHead, RankHead, Section, SeriesHead, SumsHead
@@ -167,7 +167,7 @@ class SumsFile:
             raise self._unreadable(error) from error
         try:
             self.head, self._begin = self._read_head()
-            self._names = _split_names(self.head.names, f"{path}: $.names")
+            self._names = LAST_NAMES.split(self.head.names, f"{path}: $.names")
         except OSError as error:
             self.close()
             raise self._unreadable(error) from error
@@ -295,24 +295,4 @@ class SumsFile:
         return data
 
 
-class _LastNames:
-    """Splits tables of names; the files of a job have the same one, thousands of times."""
-
-    def __init__(self) -> None:
-        self._last: tuple[list[str], list[tuple[str, str | int]]] = [], []
-
-    def split(self, table: list[str], where: str) -> Sequence[tuple[str, str | int]]:
-        """Return family and key of each name.
-
-        Raises:
-            RecordError: A name is of no family of the sums.
-        """
-        last, found = self._last
-        if last != table:
-            found = split_names(table, where)
-            self._last = table, found
-        return found
-
-
-_split_names = _LastNames().split
 _decode_head = msgspec.msgpack.Decoder(SumsHead).decode

@@ -35,6 +35,7 @@ from satscore.run.sums_report import StoredRun, summary_of_sums
 SERIES_NOTE = (
     "the seconds of the job are damaged ({why}): there are no phases and no interval; the score is of all time"
 )
+AT_WORK = "heard of, but its end did not come in time: satscore report counts it once its files are there"
 
 
 def summary_of_parts(
@@ -65,18 +66,19 @@ def summary_of_parts(
     if models is None:
         models = load_library(os.environ).models
     hardware = Hardware(models, content.start.dtype, folder_to_add(os.environ))
+    at_work = dict.fromkeys(collected.live.keys() - collected.parts.keys(), AT_WORK)
     sources = SumsSources(ranks=[_content_of(part) for part in parts if part.sums], series=series)
 
     def summarise(run: StoredRun) -> Summary:
         others = ranks.without_gpu(run.members)
-        why = ranks.why_missing | run.why_missing
+        why = at_work | ranks.why_missing | run.why_missing
         return run.summary(directory=directory, live=live, aside=aside, others=others, why_missing=why, notes=notes)
 
     try:
         return summary_of_sums(sources, ranks, hardware, (), summarise)[0]
     except RecordError as error:  # of no rank anything can be used
         notes = [RANKS_MISSING + error.message, *notes]
-        others, why = ranks.without_gpu(()), ranks.why_missing
+        others, why = ranks.without_gpu(()), at_work | ranks.why_missing
         return summarise_job(content, others, directory=directory, live=live, aside=aside, why_missing=why, notes=notes)
 
 

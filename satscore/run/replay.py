@@ -57,7 +57,7 @@ def rebuild(directory: Path, *, group_by: str | None = None) -> Rebuilt:
         RecordError: There is no run, no recording, or one that is not ours; names the file.
     """
     ranks, files, library = read_rank_files(directory, group_by), recorded_files(directory), load_library(os.environ)
-    found = _score(files.readings, ranks, library.models)
+    found = _score(files.readings, ranks, library.models, has_sums=bool(files.sums or files.job))
     said, unread = _said(directory)
     hosts, unread_hosts = read_hosts(directory, lambda hostname, rank: _correction_ns(ranks.content(hostname, rank)))
     run = _Recorded(directory, ranks, found, Aside(said=said, hosts=hosts))
@@ -72,6 +72,11 @@ def rebuild(directory: Path, *, group_by: str | None = None) -> Rebuilt:
     return Rebuilt(summary=summary, warnings=(*library.notes(), *found.warnings, *ranks.notes, *missing, *unread))
 
 
+def _check_new(header: StreamHeader, members: Sequence[Member], path: Path) -> None:
+    if any(member.key == (header.hostname, header.rank) for member in members):
+        raise RecordError(f"{path}: rank {header.rank} on {header.hostname} is there twice: it counts once")
+
+
 @dataclass(slots=True, kw_only=True)
 class _Scored:
     """The ranks that are there as readings."""
@@ -81,8 +86,8 @@ class _Scored:
     is_live: bool = False
 
 
-def _score(paths: Sequence[Path], ranks: RankFiles, models: Sequence[HardwareModel]) -> _Scored:
-    """Score the readings of all ranks; one that cannot be read is left out, unless it is the only one.
+def _score(paths: Sequence[Path], ranks: RankFiles, models: Sequence[HardwareModel], *, has_sums: bool) -> _Scored:
+    """Score the readings of all ranks; one that cannot be read is left out, unless nothing else is there.
 
     Raises:
         RecordError: None is left.
@@ -95,6 +100,7 @@ def _score(paths: Sequence[Path], ranks: RankFiles, models: Sequence[HardwareMod
             if content is None:
                 continue
             header = _moved(recording.header, content)
+            _check_new(header, found.members, path)
             member = member_of(header, _replay(recording, header, content, ranks.lead, models), content)
             _check_near(member, found.members, path)
         except RecordError as error:
@@ -105,7 +111,7 @@ def _score(paths: Sequence[Path], ranks: RankFiles, models: Sequence[HardwareMod
         found.is_live = found.is_live or is_live is True
         if recording.cut_off and not is_live:
             found.warnings.append(mend(recording, has_ended=is_live is False and content.end is not None))
-    if errors and not found.members:
+    if errors and not found.members and not has_sums:
         raise errors[0][1]
     for path, problem in errors:
         ranks.leave_out(problem, rank_in_name(path))
@@ -152,7 +158,7 @@ def _replay(
     if until_ns is not None:
         if last_ns is not None and until_ns - last_ns > MOST_LOST_S * NS_PER_S:
             raise RecordError(
-                f"{recording.path}: ends more than {MOST_LOST_S} s before the time until which the rank says it was read",
+                f"{recording.path}: ends more than {MOST_LOST_S} s before the time until which it is said to go",
                 hint=DAMAGED_HINT,
             )
         session.add_lost(until_ns)
