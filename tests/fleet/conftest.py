@@ -9,5 +9,10 @@ from tests.process.harness import wait_for
 
 @pytest.fixture(autouse=True)
 def _ends_its_threads():
+    before = set(threading.enumerate())  # of other tests in this process
     yield
-    wait_for(lambda: not [one for one in threading.enumerate() if one.name.startswith("satscore-")], "all threads")
+    wait_for(lambda: not [one for one in _ours() if one not in before], "all threads")
+
+
+def _ours() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("satscore-")]
