@@ -110,6 +110,7 @@ class _Job:
         self._tree = JobTreeBuilder(outline.block_s, self._labels, least_known_us=known_us // 2)
         self._span_us = round(phases.time_s(ALL_LABELS) * US_PER_S)
         self._unread_us, self._partly_read = 0, list[str]()
+        self._ended_early_us = 0
         self._sums, self._whole, self._working = Sums(), Sums(), Sums()
         self._rows: list[RankRow] = []
         self._working_gpus: list[GpuFacts] = []
@@ -147,7 +148,7 @@ class _Job:
         facts, sums = self._facts, sums_over(gpu, self._labels)
         name = name_of(rank, gpu)
         self._rows.append(row_of(rank, gpu, self._compared, scored=sums, profile=facts.profile, group=group))
-        self._note_extent(name, gpu.sums.total("time_us"))
+        self._note_extent(name, gpu.sums.total("time_us"), rank.over_us)
         self._note_health(name, gpu)
         self._tree.add(name, gpu.blocks)
         self._sums = self._sums.merge(gpu.sums)
@@ -157,10 +158,14 @@ class _Job:
             self._working_gpus.append(gpu_facts(name, gpu, sums, facts.profile))
         self._gpus.append(light(gpu))
 
-    def _note_extent(self, name: RankName, time_us: int) -> None:
-        """Count the time of the job in which one of its GPUs was not read: it came late, or was lost."""
-        missing_us = self._span_us - time_us
-        if missing_us > max(LATE_FRAC * self._span_us, LATE_S * US_PER_S):
+    def _note_extent(self, name: RankName, time_us: int, over_us: int) -> None:
+        """Count the time of the job in which one of its GPUs was not read: it came late, or was lost.
+
+        Time after the end of its command is none of these.
+        """
+        missing_us, least_us = self._span_us - time_us - over_us, max(LATE_FRAC * self._span_us, LATE_S * US_PER_S)
+        self._ended_early_us = max(self._ended_early_us, over_us if over_us > least_us else 0)
+        if missing_us > least_us:
             self._unread_us += missing_us
             if len(self._partly_read) < MOST_NAMED:
                 which = f"rank {name.rank}, GPU {gpu_number(name.nvml_index, name.gpu_index)}"
@@ -272,6 +277,11 @@ class _Job:
         groups = {row.group for row in self._rows}
         if 1 < len(self._rows) == len(groups):
             notes.append(f"--group-by {facts.group_by}: every GPU is alone in its group, so none can be named as slow")
+        if self._ended_early_us:
+            notes.append(
+                f"commands of ranks ended up to {self._ended_early_us / US_PER_S:.0f} s before the last one: "
+                "what their GPUs did afterwards is in no number"
+            )
         if self._partly_read:
             notes.append(
                 f"of {self._span_us / US_PER_S:.0f} s only a part was read of {', '.join(self._partly_read)}: "

@@ -27,6 +27,8 @@ class RankResult(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the end of its command is known."""
     exit_code: int | None = None
     exit_signal: str | None = None
+    over_us: int = 0
+    """Time of the job after the end of its command, us."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):

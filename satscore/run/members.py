@@ -108,6 +108,12 @@ class Member:
         return self.header.rank, self.header.hostname
 
     @property
+    def last_wall_ns(self) -> int:
+        """Wall time of the end of its last reading, by the clock of the job; 0: there is none."""
+        last_ns = self.source.last_ns
+        return 0 if last_ns is None else last_ns + self.header.grid_offset_ns
+
+    @property
     def key(self) -> tuple[str, int]:
         """Which rank it is, of all that a directory may hold."""
         return self.header.hostname, self.header.rank

@@ -12,7 +12,7 @@ from satscore.core.run_facts import RankResult, RunFacts
 from satscore.core.summary import DataKind, RunInfo, SourceInfo, Summary
 from satscore.core.summary_gpu import UnreadGpu
 from satscore.core.summary_job import LaunchItem
-from satscore.core.units import NS_PER_S
+from satscore.core.units import NS_PER_S, NS_PER_US
 from satscore.record.marks_file import MARKS_FILE
 from satscore.record.run_file import RunFile, StreamHeader, json_text
 from satscore.run.aside import NOTHING_ASIDE, Aside
@@ -132,6 +132,7 @@ def facts_of_run(job: Job, *, directory: str | None, live: bool, aside: Aside) -
 
 def rank_results(members: Sequence[Member]) -> Iterator[RankResult]:
     """Yield the results of the ranks, one by one."""
+    last_ns = max((member.last_wall_ns for member in members), default=0)
     for member, unread in zip(members, _unread(members), strict=True):
         header, end = member.header, member.content.end
         result = member.source.result(
@@ -146,6 +147,7 @@ def rank_results(members: Sequence[Member]) -> Iterator[RankResult]:
             finished=end is not None,
             exit_code=end.exit_code if end else None,
             exit_signal=end.exit_signal if end else None,
+            over_us=max(0, last_ns - member.last_wall_ns) // NS_PER_US if end and member.last_wall_ns else 0,
         )
 
 

@@ -40,7 +40,7 @@ from tests.unit.job_runs import (
     kept_as_sums,
     part_of,
 )
-from tests.unit.runs import H200_INFO, MODELS, Run, joined, measured
+from tests.unit.runs import H200_INFO, MODELS, Run, joined, measured, rows
 from tests.unit.scenes import E1, IDLE
 from tests.unit.sim_runs import COST
 
@@ -519,3 +519,34 @@ def test_a_rank_whose_gpus_are_all_anothers_says_so(tmp_path, claimed, said):
     ranks[1] = ranks[1].with_(placement=msgspec.structs.replace(placement, local_choice=choice, claimed=uuids))
     summary = rebuild(kept_as_sums(tmp_path / "run", ranks)).summary
     assert summary.ranks[1].score.missing["score_pct"] == said
+
+
+def ended_at(one: RankRun, seconds: int) -> RankRun:
+    """A rank whose command ended earlier than those of the others."""
+    assert one.run is not None
+    until_ns = seconds * 1_000_000_000
+    table = rows(one.run.table, one.run.table.end_ns <= until_ns)
+    cut = replace(one, run=replace(one.run, table=table))
+    return cut.ended(duration_s=float(seconds), scored_until_ns=int(table.end_ns.max()))
+
+
+LATE_S = 7 + 14 + 21
+"""What the ranks begin after the first, all together."""
+
+
+@pytest.mark.parametrize("keep", [kept_as_readings, kept_as_sums])
+def test_time_after_the_end_of_a_command_counts_for_no_rank(tmp_path, keep):
+    first, second, *others = four_ranks()
+    ranks = [first, ended_at(second, 120), *others]
+    summary = rebuild(keep(tmp_path / "job", ranks)).summary
+    assert summary.job.score.coverage_frac == pytest.approx(1 - LATE_S / (800 - 80), abs=0.005)
+    assert told(summary, "commands of ranks ended up to 80 s before")
+    parts = collected(part_of(one) for one in ranks)
+    assert comparable(summary_of_parts(first.content, parts, directory=None)) == comparable(summary)
+
+
+@pytest.mark.parametrize("keep", [kept_as_readings, kept_as_sums])
+def test_time_after_a_rank_was_lost_is_not_known(tmp_path, keep):
+    first, second, *others = four_ranks()
+    summary = rebuild(keep(tmp_path / "job", [first, ended_at(second, 120).lost(), *others])).summary
+    assert summary.job.score.coverage_frac == pytest.approx(1 - (LATE_S + 80) / 800, abs=0.005)
