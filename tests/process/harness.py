@@ -30,7 +30,7 @@ def environment(**added: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("SATSCORE_", "SLURM_", "PYTEST_", "COV_"))
+        if not name.startswith(("SATSCORE_", "SLURM_", "PYTEST_", "COV_", "COLUMNS"))
     }
     return kept | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"} | added
 
