@@ -237,8 +237,8 @@ def own_cost(cost: Cost, source: SourceInfo) -> Iterator[str]:
     if cost.rss_max_bytes is not None:
         yield f"{'at most ' if many else ''}{cost.rss_max_bytes / 1e6:.0f} MB{' per rank' if many else ''}"
     if source.interval_mean_s is not None:
-        many = "read" if source.late_reads_count == 1 else "reads"
-        late = f", {source.late_reads_count} {many} late" if source.late_reads_count else ""
+        reads = "read" if source.late_reads_count == 1 else "reads"
+        late = f", {source.late_reads_count} {reads} late" if source.late_reads_count else ""
         sums = ", scored from sums" if source.resolution == "sums" else ""
         yield f"{source.name}: {_count(source.readings_count)} readings of {source.interval_mean_s:.2f} s{late}{sums}"
     if cost.recording_bytes is not None:
