@@ -94,7 +94,8 @@ def absent(summary: Summary) -> Iterator[str]:
     if job.ranks_missing_count:
         rest = job.ranks_missing_count - len(job.ranks_missing)
         more = f" and {rest:,} more" if rest > 0 else ""
-        yield f"{job.ranks_missing_count:,}{of} missing: {numbers(job.ranks_missing)}{more} (satscore report counts late ones)"
+        which = f"{numbers(job.ranks_missing)}{more} (satscore report counts late ones)"
+        yield f"{job.ranks_missing_count:,}{of} missing: {which}"
     if job.ranks_failed:
         first = job.ranks_failed[0]
         which = f"first rank {first.rank} on {first.hostname} ({ending(first)})"
