@@ -110,7 +110,7 @@ def test_a_node_that_vanishes_and_a_rank_that_starts_anew_do_not_disturb_the_oth
         again = rank(tmp_path / "run", 1, 4, run_id="again")
         again.ask("send", number=1, is_final=True)
         assert not again.ask("finish", seconds=0.5)
-        assert "run-2" in again.ask("notes")[0]
+        assert "run-2" in wait_for(lambda: again.ask("notes"), "a note, after some seconds of search")[0]
         other.ask("send", number=1, is_final=True)
         assert other.ask("finish", seconds=20)
         assert collector.ask("collected")["final"] == [3]
